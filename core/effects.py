@@ -1,0 +1,164 @@
+"""Planning effects: the derived key, the payload frozen as bytes, the undo of what was applied.
+
+The key is derived from installation, case, kind, ordinal and revision, never random and never from the decision: after
+a restore the decision may be made again, and then the same key makes the second approval a replay, not a second
+payment. The source of the protocol is effects.md, sections 3.1 to 3.4.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlmodel import Session
+from uuid_utils.compat import uuid7
+
+from core import audit, workflow
+from core.workflow import Reversibility
+from storage import effects
+from storage.tables import Case, Decision, Effect, Receipt
+
+# A receiver is taken to remember a key for 24 h unless it says otherwise; nothing is resent near or past that.
+RETENTION = timedelta(hours=24)
+MARGIN = timedelta(hours=4)
+
+
+def key(*, installation: UUID, case_id: UUID, kind: str, ordinal: int, revision: int) -> str:
+    """The idempotency key of an effect: 64 lowercase hex digits."""
+    return audit.digest(
+        {
+            "installation": str(installation), "case": str(case_id), "kind": kind,
+            "ordinal": ordinal, "revision": revision,
+        }
+    )  # fmt: skip
+
+
+def send_before(first_sent_at: datetime) -> datetime:
+    """Until when the same key may be sent again: the receiver's memory less a margin."""
+    return first_sent_at + RETENTION - MARGIN
+
+
+def plan_apply(
+    session: Session,
+    *,
+    installation: UUID,
+    case: Case,
+    decision: Decision,
+    wanted: Sequence[workflow.Effect],
+    now: datetime,
+) -> list[Effect]:
+    """Plan what an approval does, in order. The payloads are final from here on."""
+    return [
+        _plan(
+            session,
+            installation=installation, case=case, decision=decision, kind="apply", ordinal=ordinal,
+            wanted=one, reverses=None, now=now,
+        )
+        for ordinal, one in enumerate(wanted, start=1)
+    ]  # fmt: skip
+
+
+def plan_again(
+    session: Session, *, installation: UUID, case: Case, decision: Decision, refused: Effect, now: datetime
+) -> Effect:
+    """Plan a refused effect anew: the same payload under a new revision, and so a new key."""
+    return _plan(
+        session,
+        installation=installation, case=case, decision=decision, kind=refused.kind, ordinal=refused.ordinal,
+        wanted=as_planned(refused), reverses=refused.reverses, now=now,
+    )  # fmt: skip
+
+
+def undo_of(kind_of_work: workflow.Workflow[Any, Any], applied: Effect, receipt: Receipt) -> workflow.Effect | None:
+    """The effect that takes `applied` back, or None where there is none."""
+    if applied.reversibility == Reversibility.IRREVERSIBLE:
+        return None
+    body = dict(receipt.body) | {"reference": receipt.reference}
+    return kind_of_work.undo(as_planned(applied), body)
+
+
+def plan_undo(
+    session: Session,
+    *,
+    installation: UUID,
+    case: Case,
+    decision: Decision,
+    kind_of_work: workflow.Workflow[Any, Any],
+    now: datetime,
+) -> list[Effect]:
+    """Plan the undo of every applied effect that has one, the last applied first, each with a key of its own."""
+    receipts = effects.receipts_of_case(session, case_id=case.id)
+    planned = []
+    for applied in reversed(standing(effects.of_case(session, case_id=case.id))):
+        wanted = undo_of(kind_of_work, applied, receipts[applied.id])
+        if wanted is not None:
+            planned.append(
+                _plan(
+                    session,
+                    installation=installation, case=case, decision=decision, kind="undo", ordinal=applied.ordinal,
+                    wanted=wanted, reverses=applied.id, now=now,
+                )
+            )  # fmt: skip
+    return planned
+
+
+def standing(all_of_case: Sequence[Effect]) -> list[Effect]:
+    """The effects that are applied and not undone, in the order they were applied."""
+    undone = {one.reverses for one in all_of_case if one.kind == "undo" and one.state == "applied"}
+    return [one for one in all_of_case if one.kind == "apply" and one.state == "applied" and one.id not in undone]
+
+
+def as_planned(effect: Effect) -> workflow.Effect:
+    """The stored effect as the workflow stated it."""
+    return workflow.Effect(
+        receiver=effect.receiver,
+        payload=_payload(effect.payload),
+        sentence=effect.sentence,
+        reversibility=Reversibility(effect.reversibility),
+        amount_minor=effect.amount_minor,
+        currency=effect.currency,
+    )
+
+
+def _payload(frozen: str) -> Mapping[str, Any]:
+    loaded = json.loads(frozen)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def _plan(
+    session: Session,
+    *,
+    installation: UUID,
+    case: Case,
+    decision: Decision,
+    kind: str,
+    ordinal: int,
+    wanted: workflow.Effect,
+    reverses: UUID | None,
+    now: datetime,
+) -> Effect:
+    revision = effects.latest_revision(session, case_id=case.id, kind=kind, ordinal=ordinal) + 1
+    payload = audit.canonical(dict(wanted.payload)).decode("utf-8")
+    planned = Effect(
+        id=uuid7(),
+        case_id=case.id,
+        decision_id=decision.id,
+        kind=kind,
+        ordinal=ordinal,
+        revision=revision,
+        reverses=reverses,
+        receiver=wanted.receiver,
+        key=key(installation=installation, case_id=case.id, kind=kind, ordinal=ordinal, revision=revision),
+        payload=payload,
+        payload_digest=audit.digest({"payload": payload}),
+        amount_minor=wanted.amount_minor,
+        currency=wanted.currency,
+        reversibility=str(wanted.reversibility),
+        sentence=wanted.sentence,
+        planned_at=now,
+    )
+    session.add(planned)
+    session.flush()
+    return planned

@@ -1,0 +1,140 @@
+"""Run one step and say what came of it. Nothing here writes to the store; no transaction is open meanwhile."""
+
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from core import clock, outcomes, retry, workflow
+from core.outcomes import Broken, InDoubt, Kind, Outcome, Proposed, Reply
+from core.receivers import Receiver
+from core.workflow import Prompt, Submission
+
+Ask = Callable[..., Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class ToPropose:
+    """A claimed case to get a proposal for: all that the executor may know."""
+
+    case_id: UUID
+    epoch: int
+    attempt_id: UUID
+    workflow: str
+    submission: Submission[Any]
+    tries: int  # Tries of this step already used up.
+    deadline: datetime | None
+    earlier: tuple[str, ...] = ()  # The kinds of the answers of this step's earlier tries.
+
+
+@dataclass(frozen=True)
+class ToSend:
+    """A claimed case with one effect to send; the intent is recorded already."""
+
+    case_id: UUID
+    epoch: int
+    attempt_id: UUID | None  # None: it was claimed past its horizon, nothing will be sent.
+    effect_id: UUID
+    kind: str
+    receiver: str
+    key: str
+    payload: str
+    tries: int
+    earlier_unknown: bool
+    send_before: datetime
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A step that ran: the outcome, and for a proposal what was sent and what came back."""
+
+    work: ToPropose | ToSend
+    outcome: Outcome
+    ended_at: datetime
+    reply: Reply | None = None
+    prompt: Prompt | None = None
+    answer: outcomes.Answer | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often and how long: from the settings."""
+
+    attempts: int
+    effect_attempts: int
+    call_seconds: float
+    max_tokens: int
+
+
+async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> Ran:
+    """Ask the model about a case, then check, price and route by code what it said."""
+    prompt: Prompt | None = None
+    reply: Reply | None = None
+    try:
+        kind = workflow.get(work.workflow)
+        prompt = kind.prompt(work.submission)
+        seconds = limits.call_seconds
+        if work.deadline is not None:
+            seconds = min(seconds, max((work.deadline - clock.now()).total_seconds(), 0.001))
+        max_tokens = retry.token_limit(limits.max_tokens, work.earlier)
+        reply = await ask(prompt, schema_name=kind.name, answer=kind.Proposal, seconds=seconds, max_tokens=max_tokens)
+        outcome: Outcome = _proposed(kind, work, reply) or retry.decide(
+            reply,
+            tries=work.tries + 1,
+            limit=limits.attempts,
+            now=clock.now(),
+            deadline=work.deadline,
+            rng=rng,
+            earlier=work.earlier,
+        )
+    except Exception as error:
+        outcome = Broken(f"{type(error).__name__} in the workflow or in Countersign itself", traceback.format_exc())
+    return Ran(work, outcome, clock.now(), reply=reply, prompt=prompt)
+
+
+def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng: Random) -> Ran:
+    """Send one effect with its key, and read what the receiver's answer means."""
+    if work.attempt_id is None or clock.now() >= work.send_before:
+        reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
+        return Ran(work, InDoubt(reason), clock.now(), answer=outcomes.Answer("not_sent", detail="past the horizon"))
+    receiver = receivers.get(work.receiver)
+    if receiver is None:
+        answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
+    else:
+        try:
+            call = receiver.apply if work.kind == "apply" else receiver.undo
+            answer = call(key=work.key, payload=work.payload)
+        except Exception as error:
+            # A receiver answers with values; one that raises leaves us not knowing whether it applied.
+            answer = outcomes.Answer("unknown", detail=f"{type(error).__name__} in the receiver's own code")
+    if answer.kind == "applied" and (answer.receipt is None or answer.receipt.key != work.key):
+        answer = outcomes.Answer("unknown", detail="the receipt does not name our key")
+    outcome = retry.after_effect(
+        answer,
+        tries=work.tries,
+        limit=limits.effect_attempts,
+        earlier_unknown=work.earlier_unknown,
+        now=clock.now(),
+        rng=rng,
+        send_before=work.send_before,
+    )
+    return Ran(work, outcome, clock.now(), answer=answer)
+
+
+def _proposed(kind: workflow.Workflow[Any, Any], work: ToPropose, reply: Reply) -> Proposed | None:
+    if reply.kind is not Kind.OK or not isinstance(reply.value, BaseModel):
+        return None
+    flags = kind.check(work.submission, reply.value)
+    route = kind.route(work.submission, reply.value, flags)
+    effects = kind.effects(work.submission, reply.value)
+    return Proposed(
+        values=reply.value.model_dump(mode="json"),
+        flags=tuple(flags),
+        route=route,
+        effects=tuple(one.as_json() for one in effects),
+    )

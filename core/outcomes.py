@@ -1,0 +1,195 @@
+"""What a call can answer and what running a step can end in: frozen values, no behaviour, nothing of the world.
+
+The executor returns one of these and writes nothing; the worker turns it into a move. Every `match` over
+`Outcome` ends in `assert_never`, so a new ending is a type error until it is handled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from core.workflow import Flag, Route
+
+# --- What a model answers -------------------------------------------------------------------------------------------
+
+
+class Kind(StrEnum):
+    """The kinds of answer of a model call (decisions.md 21)."""
+
+    OK = "ok"
+    REFUSED = "refused"  # The model declined to answer.
+    TRUNCATED = "truncated"  # Stopped by the length limit.
+    FILTERED = "filtered"  # Stopped by the provider's content filter.
+    INVALID = "invalid"  # Not a chat completion, not JSON, or not the schema.
+    TRANSIENT = "transient"  # Time-out, rate limit, 5xx, connection: may be tried again.
+    BLOCKED = "blocked"  # Credit, key, unknown model: the lane stops, the case keeps its attempts.
+    IMPOSSIBLE = "impossible"  # This request can never succeed, such as one that is too long.
+
+
+class Category(StrEnum):
+    """Why an attempt failed; exactly one for each, by the rules of `core/retry.py`."""
+
+    TRANSPORT = "transport"
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate_limit"
+    PROVIDER = "provider_error"
+    REFUSAL = "refusal"
+    FILTER = "content_filter"
+    TRUNCATED = "truncated"
+    INVALID = "invalid_structure"
+    CONFIGURATION = "configuration"
+    IMPOSSIBLE = "impossible_request"
+    BUG = "our_bug"
+    LOST = "worker_lost"
+    EFFECT_REFUSED = "effect_refused"
+    EFFECT_UNKNOWN = "effect_unknown"
+    EFFECT_NOT_SENT = "effect_not_sent"
+    UNKNOWN = "unknown"
+
+
+class CostStatus(StrEnum):
+    """How sure the cost of a call is."""
+
+    PRICED = "priced"
+    ESTIMATED = "estimated"  # Tokens counted here, not by the provider.
+    UNPRICED = "unpriced"  # Tokens known, no price known.
+    UNKNOWN = "unknown"  # No usage known, such as after a time-out.
+    NONE = "none"  # No model was called: the built-in rules answered.
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one call in five disjoint buckets; the first three add up to the provider's input total, the other
+    two to its output total."""
+
+    fresh_input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    visible_output: int = 0
+    reasoning: int = 0
+
+    @property
+    def input_total(self) -> int:
+        return self.fresh_input + self.cache_read + self.cache_write
+
+    @property
+    def output_total(self) -> int:
+        return self.visible_output + self.reasoning
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call cost, in nano-dollars (10^-9 USD); None where the status says that it is not known."""
+
+    status: CostStatus
+    nano_dollars: int | None = None
+    source: str = ""  # Which price table, and its version.
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of a model, of any kind. `usage` is set wherever the provider said what it billed."""
+
+    kind: Kind
+    value: BaseModel | None = None
+    text: str = ""  # The raw answer, cut to a bound; never logged.
+    detail: str = ""  # Why it is not ok: codes and counts, no customer text.
+    category: Category | None = None
+    usage: Usage | None = None
+    model_asked: str = ""
+    model_answered: str | None = None
+    fingerprint: str | None = None
+    request_id: str | None = None
+    retry_after: float | None = None  # Seconds.
+    calls: int = 1  # Requests that left for the provider.
+    seconds: float = 0.0  # From the first byte sent to the last received, by the monotonic clock.
+    builtin: bool = False  # The built-in rules answered: no model was called.
+
+
+# --- What a receiver answers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A receiver's word that an effect with this key is applied."""
+
+    key: str
+    reference: str  # The receiver's own id of it, unique there.
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver's reply means, by the table of effects.md 3.4."""
+
+    kind: Literal["applied", "rejected", "unknown", "not_sent", "held", "broken"]
+    receipt: Receipt | None = None
+    detail: str = ""
+    retry_after: float | None = None  # Seconds.
+
+
+# --- What running a step ends in ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A valid proposal, checked and routed by code."""
+
+    values: dict[str, Any]
+    flags: tuple[Flag, ...]
+    route: Route
+    effects: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Later:
+    """Try this step again at `at`; `spent` says whether it used up one of the attempts."""
+
+    at: datetime
+    category: Category
+    reason: str
+    spent: bool = True
+
+
+@dataclass(frozen=True)
+class ToPerson:
+    """No usable proposal: a person decides, and the reason says why."""
+
+    category: Category
+    reason: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Our own bug, or a workflow file that raises; the traceback is kept on the attempt."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The receiver holds the effect, and this is its receipt."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The receiver said no, definitely: nothing was applied."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class InDoubt:
+    """Nobody can say whether the effect was applied, and it cannot be resent: a person, with evidence."""
+
+    reason: str
+
+
+Outcome = Proposed | Later | ToPerson | Broken | Applied | Refused | InDoubt

@@ -1,0 +1,108 @@
+"""The environment, read once into one frozen object. Values are passed on; nothing else reads `os.environ`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core import errors
+
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 90)]
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. Environment variables carry the prefix `COUNTERSIGN_`."""
+
+    model_config = SettingsConfigDict(env_prefix="COUNTERSIGN_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(Path("var"), description="Folder of the database and the ledger.")
+    database_url: str = Field("", description="Store; empty: SQLite in the home. postgresql://… for more machines.")
+    ledger_url: str = Field("", description="Store of the built-in ledger; empty: its own SQLite file in the home.")
+    port: int = Field(8501, ge=1, le=65_535, description="Loopback port of the console.")
+    hold_seconds: Seconds = Field(30, description="Time between approval and the effect leaving; 0: at once.")
+    time_zone: str = Field("UTC", description="Zone in which the metrics cut days.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning, error.")
+
+    model: str = Field("", description="Name of a real model; empty: the built-in rules, and every page says so.")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("COUNTERSIGN_API_KEY", "OPENAI_API_KEY"),
+        description="Key of the model's provider (OPENAI_API_KEY does as well).",
+    )
+    base_url: str = Field(
+        "https://api.openai.com/v1",
+        validation_alias=AliasChoices("COUNTERSIGN_BASE_URL", "OPENAI_BASE_URL"),
+        description="Any OpenAI-compatible server (OPENAI_BASE_URL does as well).",
+    )
+    price_input: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Dollars per million input tokens, where the price table does not know the model."
+    )
+    price_output: Annotated[float, Field(ge=0)] | None = Field(None, description="Dollars per million output tokens.")
+    model_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(60, description="Wall clock of one call.")
+    model_max_tokens: int = Field(2_000, ge=100, le=100_000, description="Longest answer asked for, in tokens.")
+    model_max_bytes: int = Field(1_000_000, ge=10_000, description="Longest answer read, in bytes.")
+    model_calls: int = Field(16, ge=1, le=64, description="Model calls in flight at once, per worker.")
+    attempts: int = Field(3, ge=1, le=20, description="Tries of a model step before a person is asked.")
+    effect_attempts: int = Field(10, ge=1, le=50, description="Tries of an effect before a person is asked.")
+    case_deadline_seconds: Seconds = Field(3_600, description="Machine work on a case that takes longer escalates.")
+    answer_deadline_seconds: Seconds = Field(7 * 86_400, description="An unanswered question escalates after this.")
+    review_deadline_seconds: Seconds = Field(2 * 86_400, description="A case not reviewed by then escalates.")
+    straight_on_below: int = Field(
+        0, ge=0, description="Refunds below this many minor units skip review when every check passes; 0: never."
+    )
+    session_hours: float = Field(8, gt=0, le=720, description="A sign-in ends after this.")
+    session_idle_minutes: float = Field(60, gt=0, le=43_200, description="A sign-in ends when unused for this long.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is not a time zone name such as Europe/Paris") from None
+        return value
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the job store."""
+        return self.database_url or f"sqlite:///{(self.home / 'countersign.db').resolve()}"
+
+    @property
+    def ledger_store_url(self) -> str:
+        """The URL of the built-in ledger's own store."""
+        return self.ledger_url or f"sqlite:///{(self.home / 'ledger.db').resolve()}"
+
+    @property
+    def own_price(self) -> tuple[float, float] | None:
+        """Dollars per million input and output tokens, when both are set."""
+        if self.price_input is None or self.price_output is None:
+            return None
+        return self.price_input, self.price_output
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether a real model is asked. A stray API key alone never sends a case out."""
+        return bool(self.model)
+
+
+def load() -> Settings:
+    """Read the environment. Raises `StartError` that names each wrong setting, its value's fault and no secret."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = [f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        raise errors.StartError("settings: " + "; ".join(lines)) from None
+    if settings.uses_model and not settings.api_key.get_secret_value():
+        raise errors.StartError(
+            "settings: COUNTERSIGN_MODEL is set but there is no key; set OPENAI_API_KEY (for a server without keys, "
+            "any word), or unset COUNTERSIGN_MODEL to use the built-in rules"
+        )
+    return settings
+
+
+def _variable(loc: tuple[int | str, ...]) -> str:
+    name = str(loc[0]) if loc else "?"
+    return name if name.isupper() else f"COUNTERSIGN_{name.upper()}"

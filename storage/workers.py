@@ -1,0 +1,31 @@
+"""Statements over the workers' own rows: who works, and when they were last heard."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from storage.tables import Worker
+
+
+def enter(session: Session, *, holder: str, now: datetime) -> None:
+    session.add(Worker(holder=holder, started_at=now, seen_at=now))
+
+
+def seen(session: Session, *, holder: str, now: datetime, trouble: tuple[str, datetime] | None) -> None:
+    reason, since = trouble or (None, None)
+    session.execute(
+        update(Worker)
+        .where(col(Worker.holder) == holder)
+        .values(seen_at=now, trouble=reason[:500] if reason else None, trouble_since=since)
+    )
+
+
+def leave(session: Session, *, holder: str, now: datetime) -> None:
+    session.execute(update(Worker).where(col(Worker.holder) == holder).values(seen_at=now, stopped_at=now))
+
+
+def latest(session: Session, *, limit: int = 20) -> Sequence[Worker]:
+    """The workers heard last, whether they run or stopped."""
+    return session.exec(select(Worker).order_by(col(Worker.seen_at).desc()).limit(limit)).all()
