@@ -120,6 +120,13 @@ def view(case_id: UUID, *, actor: Who) -> View:
         )
 
 
+def version(case_id: UUID) -> int | None:
+    """The version of a case, for a page that waits for it to move: it has shown the case, so it may know this."""
+    with database.reading() as session:
+        case = cases.get(session, case_id=case_id)
+    return case.version if case else None
+
+
 def _similar(session: Session, case: Case) -> tuple[int, ...]:
     own = tuple(row.reference for row in cases.references_of(session, case_ids=[case.id]))
     return subject.open_cases_about(session, case.workflow, own, besides=case.id)
@@ -311,6 +318,21 @@ def planned_effects(seen: View, values: dict[str, Any] | None = None) -> list[wo
         return []
     typed = seen.kind.Proposal.model_validate_json(audit.canonical(body))
     return list(seen.kind.effects(seen.submission, typed))
+
+
+def keys_of(seen: View, planned: Sequence[workflow.Effect]) -> list[str]:
+    """The key that each effect would get, were the case approved as it is now."""
+    with database.reading() as session:
+        installation = cases.installation(session)
+        if installation is None:
+            return []
+        return [
+            effects.key(
+                installation=installation.id, case_id=seen.case.id, kind="apply", ordinal=ordinal,
+                revision=1 + effect_rows.latest_revision(session, case_id=seen.case.id, kind="apply", ordinal=ordinal),
+            )
+            for ordinal, _ in enumerate(planned, start=1)
+        ]  # fmt: skip
 
 
 def is_reversible(planned: Sequence[workflow.Effect]) -> bool:

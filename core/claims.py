@@ -21,8 +21,7 @@ from storage import cases, database
 from storage import effects as effect_rows
 from storage.tables import Attempt, Case, Effect
 
-RESCUE_SECONDS = 12.0
-BEAT_SECONDS = 2.0
+RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a worker beats six times in it.
 
 
 def claim(
@@ -59,8 +58,8 @@ def _open(session: Session, case: Case, eligible_at: datetime, now: datetime) ->
         started_at=now,
     )
     if case.step == Step.PROPOSE:
-        session.add(attempt)
         earlier = _earlier_kinds(session, case)
+        session.add(attempt)
         session.flush()
         return ToPropose(
             case_id=case.id,
@@ -116,8 +115,13 @@ def next_effect(session: Session, case: Case) -> Effect:
 
 
 def _earlier_kinds(session: Session, case: Case) -> tuple[str, ...]:
-    tries = [one for one in cases.attempts(session, case_id=case.id) if one.step == Step.PROPOSE]
-    return tuple(one.kind for one in tries[-case.tries :]) if case.tries else ()
+    """The kinds of the answers that used up the tries of this round; those that were lost or blocked gave none."""
+    spent = [
+        one.kind
+        for one in cases.attempts(session, case_id=case.id)
+        if one.step == Step.PROPOSE and one.kind not in ("open", "lost", "blocked")
+    ]
+    return tuple(spent[-case.tries :]) if case.tries else ()
 
 
 def beat(*, holder: str, case_ids: Sequence[UUID]) -> int:

@@ -14,6 +14,7 @@ from core import clock, outcomes, retry, workflow
 from core.outcomes import Broken, InDoubt, Kind, Outcome, Proposed, Reply
 from core.receivers import Receiver
 from core.workflow import Prompt, Submission
+from storage import points
 
 Ask = Callable[..., Awaitable[Reply]]
 
@@ -108,7 +109,9 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     else:
         try:
             call = receiver.apply if work.kind == "apply" else receiver.undo
+            points.reach("sending")
             answer = call(key=work.key, payload=work.payload)
+            points.reach("sent")
         except Exception as error:
             # A receiver answers with values; one that raises leaves us not knowing whether it applied.
             answer = outcomes.Answer("unknown", detail=f"{type(error).__name__} in the receiver's own code")

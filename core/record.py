@@ -17,6 +17,7 @@ from core.outcomes import (
     Broken,
     Category,
     Cost,
+    CostStatus,
     InDoubt,
     Later,
     Outcome,
@@ -327,6 +328,9 @@ def _book(attempt: Attempt, reply: Reply, settings: Settings) -> None:
         attempt.fresh_input, attempt.cache_read = reply.usage.fresh_input, reply.usage.cache_read
         attempt.cache_write = reply.usage.cache_write
         attempt.visible_output, attempt.reasoning = reply.usage.visible_output, reply.usage.reasoning
+    if reply.calls == 0:  # Nothing left the machine, so nobody can have billed it.
+        attempt.cost_status = str(CostStatus.NONE)
+        return
     cost: Cost = pricing.price(
         reply.usage,
         model=reply.model_answered or reply.model_asked,

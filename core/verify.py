@@ -356,8 +356,8 @@ def _receipted(rows: _Rows, _now: datetime) -> Check:
 
 def _attempted(rows: _Rows, _now: datetime) -> Check:
     check = Check("I10", "attempts are numbered without gaps, their epochs rise, and only the present one is open")
-    for case_id, attempts in rows.attempts.items():
-        case = rows.cases[case_id]
+    for case in rows.cases.values():
+        attempts = rows.attempts.get(case.id, [])
         numbers, epochs = [one.n for one in attempts], [one.epoch for one in attempts]
         check.look(numbers == list(range(1, len(numbers) + 1)), f"case {case.number}: attempts {numbers[:9]}")
         check.look(epochs == sorted(set(epochs)), f"case {case.number}: epochs {epochs[:9]} do not rise")

@@ -24,7 +24,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from core import claims, clock, executor, moves, points, record
+from core import claims, clock, executor, moves, pricing, record
 from core.executor import Limits, Ran, ToPropose, ToSend
 from core.lifecycle import Step
 from core.model import Model
@@ -32,7 +32,7 @@ from core.moves import Actor, Note
 from core.outcomes import Kind
 from core.receivers import Receiver
 from core.settings import Settings
-from storage import cases, database, workers
+from storage import cases, database, points, workers
 
 log = structlog.get_logger()
 
@@ -64,6 +64,7 @@ class Worker:
         receivers: Mapping[str, Receiver],
         model: Model | None = None,
         rng: Random | None = None,
+        rescue_seconds: float = claims.RESCUE_SECONDS,
     ) -> None:
         # A fresh identity at each start: a restarted worker is never taken for the one that held a case before.
         self.holder = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -75,6 +76,7 @@ class Worker:
             settings.attempts, settings.effect_attempts, settings.model_timeout_seconds, settings.model_max_tokens
         )
         self._watch = claims.Watch()
+        self._rescue_seconds = rescue_seconds
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._recorded = threading.Event()
@@ -94,6 +96,8 @@ class Worker:
 
     def start(self) -> None:
         """Begin to work, in threads of our own; returns at once."""
+        if self._settings.uses_model:
+            pricing.warm()
         self._open_lanes()
         with database.transaction() as session:
             workers.enter(session, holder=self.holder, now=clock.now())
@@ -105,8 +109,8 @@ class Worker:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         ticks: list[tuple[str, Callable[[], object], float]] = [
-            ("beat", self.beat, claims.BEAT_SECONDS),
-            ("rescue", self.rescue, claims.BEAT_SECONDS),
+            ("beat", self.beat, self._rescue_seconds / 6),
+            ("rescue", self.rescue, self._rescue_seconds / 6),
             ("expire", self.expire, EXPIRE_SECONDS),
         ]
         self._scheduler.add_job(self._wake.set, "interval", seconds=TICK_SECONDS, id="tick", executor="tick")
@@ -216,7 +220,9 @@ class Worker:
 
     def rescue(self) -> int:
         """Give back what a dead worker holds."""
-        returned = claims.rescue(self._watch, settings=self._settings, now=clock.now())
+        returned = claims.rescue(
+            self._watch, settings=self._settings, now=clock.now(), seconds=self._rescue_seconds
+        )
         if returned:
             log.warning("worker.rescued", cases=returned)
             self.wake()

@@ -19,6 +19,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, text
 
+from storage import points
+
 BUSY_MILLISECONDS = 5_000
 WAL_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 POSTGRES_OPTIONS = {
@@ -152,7 +154,9 @@ def transaction() -> Iterator[Session]:
         try:
             session.connection()  # Take the write lock now, not at the first statement.
             yield session
+            points.reach("commit")
             session.commit()
+            points.reach("committed")
         except BaseException:
             session.rollback()
             raise

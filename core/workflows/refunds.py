@@ -152,9 +152,9 @@ class Order(Strict):
     id: Annotated[OrderId, Mark.REFERENCE] = Field(title="Order id", description="As the shop's system names it.")
     status: Status | None = Field(None, title="Status", description="Leave empty if you do not know.")
     currency: Currency | None = Field(None, title="Currency", description="The currency the order was charged in.")
-    items: list[Item] = Field(default_factory=list, title="Items", description="What was ordered.", max_length=200)
+    items: list[Item] = Field(default_factory=list, title="Items", description="What was ordered.", max_length=100)
     payments: list[Payment] = Field(
-        default_factory=list, title="Payments", description="How the order was paid.", max_length=50
+        default_factory=list, title="Payments", description="How the order was paid.", max_length=20
     )
     ordered_on: date | None = Field(None, title="Ordered on", description="The day of the order.")
     delivered_on: date | None = Field(None, title="Delivered on", description="The day it arrived.")
@@ -181,7 +181,7 @@ class RefundRequest(Strict):
         title="Message", description="What the customer wrote, word for word.", min_length=1, max_length=20_000
     )
     orders: list[Order] = Field(
-        default_factory=list, title="Orders", description="The orders concerned, if known.", max_length=50
+        default_factory=list, title="Orders", description="The orders concerned, if known.", max_length=20
     )
     claimed_amount_minor: Annotated[Minor | None, Mark.MONEY] = Field(
         None, title="Amount claimed", description="What the customer asks for, if they say so."
@@ -414,8 +414,12 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
         if values.amount_minor >= limit:
             shown = money.show(limit, values.currency)
             return Route(To.REVIEW, "over_limit", f"Refunds of {shown} or more are decided by a person.")
-        if not orders or any(order.refunded_minor is None for order in orders):
-            return Route(To.REVIEW, "unclear", "It is not known what was refunded elsewhere.")
+        if submission.related:
+            return Route(To.REVIEW, "duplicate", "There are other cases about the same order.")
+        if not orders or any(order.refunded_minor is None or order.currency is None for order in orders):
+            return Route(
+                To.REVIEW, "unclear", "It is not known what was paid, in what, or what was refunded elsewhere."
+            )
         shown = money.show(limit, values.currency)
         return Route(To.STRAIGHT_ON, "below_limit", f"Every check passed and the amount is below {shown}.")
 
@@ -507,8 +511,8 @@ def case_data(submission: Submission[RefundRequest], thresholds: Thresholds) -> 
 
 def sent_text(request: RefundRequest, text: str) -> str:
     """A text as the model is sent it: invisible characters removed, personal data masked, order ids kept."""
-    clean, _ = evidence.for_model(text)
-    return masking.mask(clean, names=(request.customer,), keep=[order.id for order in request.orders])
+    clean, name = evidence.for_model(text)[0], evidence.for_model(request.customer)[0]
+    return masking.mask(clean, names=(name,), keep=[order.id for order in request.orders])
 
 
 def destinations(request: RefundRequest) -> dict[str, Payment | None]:
@@ -691,9 +695,10 @@ def _amount_and_claim(request: RefundRequest, values: RefundProposal) -> Iterato
 def _destination_allowed(request: RefundRequest, values: RefundProposal) -> Iterator[Flag]:
     if values.destination == STORE_CREDIT:
         yield Flag("destination_allowed", "ok", "Store credit is always allowed.", "destination")
-        if any(order.payments for order in request.orders):
-            message = "Store credit although a payment of the order is known: the customer must have asked for it."
-            yield Flag("store_credit_instead", "note", message, "destination")
+        payments = [payment for order in _concerned(request, values.currency) for payment in order.payments]
+        if any(payment.amount_minor is None or payment.amount_minor >= values.amount_minor for payment in payments):
+            message = "Store credit although a payment could take it back: right only if the customer asks for it."
+            yield Flag("store_credit_instead", "warn", message, "destination")
     elif values.destination in destinations(request):
         yield Flag("destination_allowed", "ok", "The destination is a payment of the order.", "destination")
     else:
@@ -791,10 +796,19 @@ def _state_allows(request: RefundRequest, values: RefundProposal) -> Iterator[Fl
     if request.orders and len(known) == len(request.orders) and not unfit:
         yield Flag("state_fits", "ok", "The state of the order fits the reason.")
     if values.reason_code == "change_of_mind":
-        items = [item for order in request.orders for item in order.items]
-        if any(item.final_sale or item.category in _NOT_RETURNABLE for item in items):
-            message = "The order holds items that cannot be returned for a change of mind."
-            yield Flag("not_returnable", "warn", message, "reason_code")
+        yield from _returnable(request)
+
+
+def _returnable(request: RefundRequest) -> Iterator[Flag]:
+    items = [item for order in request.orders for item in order.items if item.category != "shipping"]
+    if any(item.final_sale or item.category in _NOT_RETURNABLE for item in items):
+        message = "The order holds items that cannot be returned for a change of mind."
+        yield Flag("not_returnable", "warn", message, "reason_code")
+    elif not items or any(item.final_sale is None or item.category in (None, "hygiene") for item in items):
+        message = "Whether every item may be returned for a change of mind is not known."
+        yield Flag("returnable_unknown", "warn", message, "reason_code")
+    else:
+        yield Flag("returnable", "ok", "Every item may be returned for a change of mind.", "reason_code")
 
 
 def _duplicates(submission: Submission[RefundRequest]) -> Iterator[Flag]:
@@ -927,7 +941,7 @@ def _was_asked(name: Missing, answers: Iterable[Answer]) -> bool:
 def _text_harmless(submission: Submission[RefundRequest], values: RefundProposal) -> Iterator[Flag]:
     request = submission.request
     texts = [request.message, request.customer, *(answer.text for answer in submission.answers)]
-    texts += [item.name for order in request.orders for item in order.items]
+    texts.append("\n".join(item.name for order in request.orders for item in order.items))
     found = list(dict.fromkeys(label for text in texts for label in evidence.find_instructions(text)))
     if found:
         yield Flag("instructions_in_text", "warn", f"The customer's text {'; '.join(found)}.", "message")

@@ -11,9 +11,10 @@ from core import actions, claims, clock, executor, installation, record
 from core.actions import Submitted
 from core.executor import Limits, Ran, ToPropose, ToSend
 from core.lifecycle import Step
-from core.outcomes import Category, Kind, Reply, Usage
+from core.outcomes import Answer, Category, Kind, Receipt, Reply, Usage
 from core.permissions import Who
 from core.receivers import Receiver
+from core.receivers.ledger import Ledger
 from core.settings import Settings
 from core.workflow import Prompt
 from core.workflows.refunds import Order, Payment, RefundProposal, RefundRequest
@@ -124,3 +125,32 @@ def case(case_id: UUID) -> Case:
         found = session.get(Case, case_id)
     assert found is not None
     return found
+
+
+class Scripted:
+    """A receiver that answers what it was told, and applies for real where the script says so."""
+
+    name = "ledger"
+
+    def __init__(self, ledger: Ledger, *script: str) -> None:
+        self.ledger, self.script = ledger, list(script)
+
+    def apply(self, *, key: str, payload: str) -> Answer:
+        return self._answer(self.ledger.apply, key, payload)
+
+    def undo(self, *, key: str, payload: str) -> Answer:
+        return self._answer(self.ledger.undo, key, payload)
+
+    def find(self, *, key: str) -> Receipt | None:
+        return self.ledger.find(key=key)
+
+    def _answer(self, real: Callable[..., Answer], key: str, payload: str) -> Answer:
+        word = self.script.pop(0) if self.script else "apply"
+        if word == "apply":
+            return real(key=key, payload=payload)
+        if word == "apply and lose the answer":
+            real(key=key, payload=payload)
+            return Answer("unknown", detail="the line broke")
+        if word == "refuse":
+            return Answer("rejected", detail="account closed")
+        return Answer("unknown", detail="the line broke")

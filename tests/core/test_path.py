@@ -6,8 +6,9 @@ import pytest
 
 from core import actions, cases, clock, errors, verify
 from core.actions import Verdict
-from core.outcomes import Answer, Category, Kind
+from core.outcomes import Category, Kind, Reply
 from core.receivers.ledger import Ledger
+from core.workflow import Prompt
 from tests.conftest import Store
 from tests.core import drive
 
@@ -263,41 +264,12 @@ def test_a_workflow_that_raises_is_our_failure_and_never_the_models(
     holds(store)
 
 
-class Scripted:
-    """A receiver that answers what it was told, and applies for real where the script says so."""
-
-    name = "ledger"
-
-    def __init__(self, ledger: Ledger, *script: str) -> None:
-        self.ledger, self.script = ledger, list(script)
-
-    def apply(self, *, key: str, payload: str) -> Answer:
-        return self._answer(self.ledger.apply, key, payload)
-
-    def undo(self, *, key: str, payload: str) -> Answer:
-        return self._answer(self.ledger.undo, key, payload)
-
-    def find(self, *, key: str):  # type: ignore[no-untyped-def]
-        return self.ledger.find(key=key)
-
-    def _answer(self, real, key: str, payload: str) -> Answer:  # type: ignore[no-untyped-def]
-        word = self.script.pop(0) if self.script else "apply"
-        if word == "apply":
-            return real(key=key, payload=payload)
-        if word == "apply and lose the answer":
-            real(key=key, payload=payload)
-            return Answer("unknown", detail="the line broke")
-        if word == "refuse":
-            return Answer("rejected", detail="account closed")
-        return Answer("unknown", detail="the line broke")
-
-
 def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_key(store: Store) -> None:
     made = drive.submit(store)
     drive.until_idle(store.settings)
     actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
     ledger = Ledger(store.settings.ledger_store_url)
-    receivers = {"ledger": Scripted(ledger, "apply and lose the answer")}
+    receivers = {"ledger": drive.Scripted(ledger, "apply and lose the answer")}
 
     drive.step(store.settings, receivers=receivers)
     between = drive.case(made.case_id).state
@@ -314,7 +286,7 @@ def test_a_refusal_means_that_nothing_was_applied_and_a_lead_retries_with_a_new_
     drive.until_idle(store.settings)
     actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
     ledger = Ledger(store.settings.ledger_store_url)
-    receivers = {"ledger": Scripted(ledger, "refuse")}
+    receivers = {"ledger": drive.Scripted(ledger, "refuse")}
 
     drive.step(store.settings, receivers=receivers)
     failed = drive.case(made.case_id)
@@ -334,7 +306,7 @@ def test_an_effect_in_doubt_is_settled_by_two_people_with_evidence(store: Store)
     drive.until_idle(store.settings)
     actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
     ledger = Ledger(store.settings.ledger_store_url)
-    receivers = {"ledger": Scripted(ledger, "apply and lose the answer", "refuse")}
+    receivers = {"ledger": drive.Scripted(ledger, "apply and lose the answer", "refuse")}
     drive.step(store.settings, receivers=receivers)
     drive.step(store.settings, receivers=receivers, now=clock.now() + timedelta(minutes=10))
     doubt = drive.case(made.case_id)
@@ -360,7 +332,7 @@ def test_an_undo_that_is_refused_says_that_the_effect_still_stands(store: Store)
     ledger = Ledger(store.settings.ledger_store_url)
     actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
 
-    drive.step(store.settings, receivers={"ledger": Scripted(ledger, "refuse")})
+    drive.step(store.settings, receivers={"ledger": drive.Scripted(ledger, "refuse")})
 
     case = drive.case(made.case_id)
     assert (case.state, case.step) == ("escalated", "undo")
@@ -464,3 +436,20 @@ def test_a_person_who_was_switched_off_can_do_nothing_more(store: Store) -> None
 
     with pytest.raises(errors.Forbidden, match="not active"):
         actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_once_more_with_a_longer_limit(store: Store) -> None:
+    asked: list[int] = []
+    cut = drive.says(kind=Kind.TRUNCATED, category=Category.TRUNCATED)
+
+    async def ask(prompt: Prompt, **how: int) -> Reply:
+        asked.append(how["max_tokens"])
+        reply: Reply = await cut(prompt)
+        return reply
+
+    made = drive.submit(store)
+    drive.step(store.settings, ask=ask)
+    drive.step(store.settings, ask=ask, now=clock.now() + timedelta(minutes=10))
+
+    assert asked == [500, 1000]
+    assert drive.case(made.case_id).state == "escalated"

@@ -1,4 +1,4 @@
-"""Named points that the worker passes, so that a test can end the process at exactly one of them.
+"""Named points that the program passes, so that a test can end the process at exactly one of them.
 
 In production nothing listens and `reach` does nothing.
 """

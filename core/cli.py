@@ -1,0 +1,508 @@
+"""The same actions from a terminal: one command per verb, JSON with `--json`; exit 0 done, 1 refused with one clear
+line on stderr, 2 wrong usage."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import structlog
+import typer
+from sqlalchemy.exc import DBAPIError
+
+from core import actions, cases, clock, errors, imports, installation, lifecycle, metrics, people, seeding, verify
+from core import settings as settings_
+from core.actions import Finding, Verdict
+from core.permissions import Act, Role, Who
+from core.receivers.ledger import Ledger
+from core.settings import Settings
+from core.worker import Worker
+from storage import database
+
+app = typer.Typer(
+    name="countersign",
+    help="The model proposes, a person countersigns, every effect can be undone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+person_app = typer.Typer(help="People who may sign in and act.", no_args_is_help=True)
+app.add_typer(person_app, name="person")
+
+As = Annotated[str, typer.Option("--as", metavar="EMAIL", help="Who does this.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CaseId = Annotated[str, typer.Argument(metavar="ID", help="The case's id or its number.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the case.")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+# --- The installation -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init() -> None:
+    """Create the database of an installation, or bring an existing one up to date."""
+    with _opened(create=True) as settings:
+        print(f"Ready: {database.shown(settings.store_url)}")
+        if not installation.has_people():
+            print("Nobody can sign in yet: countersign person add EMAIL --name NAME --role lead --password-stdin")
+
+
+@app.command()
+def demo() -> None:
+    """Fill an empty installation with demo people and demo cases; the people are plainly invented."""
+    with _opened(create=True) as settings:
+        seeded = seeding.seed(settings)
+        print(f"{seeded} demo cases are there." if seeded else "There are people already: nothing was added.")
+
+
+@app.command()
+def serve(
+    demo_: Annotated[bool, typer.Option("--demo", help="Create and seed an empty installation first.")] = False,
+) -> None:
+    """Serve the console and work on cases, on the loopback port COUNTERSIGN_PORT."""
+    with _opened(create=demo_) as settings:
+        if demo_:
+            seeding.seed(settings)
+    # The server takes this process over, so that a signal to it is a signal to the server.
+    os.execv(sys.executable, [sys.executable, "-m", "app"])
+
+
+@app.command()
+def worker(
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End when nothing is due, held or waiting for another try.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="With --until-idle: at most.")] = 600,
+) -> None:
+    """Work on cases without a console; SIGTERM drains."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with _opened() as settings:
+        running = Worker(settings, receivers=installation.receivers(settings))
+        running.start()
+        began = time.monotonic()
+        try:
+            while not ended.wait(0.05 if until_idle else 1.0):
+                if until_idle and running.is_idle():
+                    return
+                if until_idle and time.monotonic() - began > timeout:
+                    _refuse(f"not idle after {timeout:g} seconds: {_left()}")
+        finally:
+            running.stop()
+
+
+@app.command("verify")
+def verify_(
+    as_json: Json = False,
+    anchor: Annotated[
+        str, typer.Option("--anchor", metavar="SEQ:HASH", help="What an earlier run printed: is it still there?")
+    ] = "",
+) -> None:
+    """Recompute the audit chain and check every invariant, the ledger included."""
+    with _opened() as settings:
+        try:
+            held = verify.parse_anchor(anchor) if anchor else None
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        report = verify.verify(ledger=Ledger(settings.ledger_store_url), anchor=held)
+        _print(report.as_json()) if as_json else print(report.as_text())
+        if not report.holds:
+            raise typer.Exit(1)
+
+
+# --- People ---------------------------------------------------------------------------------------------------------
+
+
+@person_app.command("add")
+def person_add(
+    email: str,
+    name: Annotated[str, typer.Option("--name")],
+    role: Annotated[Role, typer.Option("--role")],
+    password_stdin: Annotated[
+        bool,
+        typer.Option("--password-stdin", help="Read a password from standard input; without it nobody can sign in."),
+    ] = False,
+) -> None:
+    """Add a person."""
+    with _opened():
+        password = sys.stdin.readline().rstrip("\n") if password_stdin else None
+        who = people.add(email, name=name, role=role, password=password)
+        print(f"Added {email.strip().casefold()} as {who.role}.")
+
+
+@person_app.command("list")
+def person_list(as_json: Json = False) -> None:
+    """All people."""
+    with _opened():
+        rows = [
+            {"email": one.email, "name": one.name, "role": one.role, "active": one.active, "demo": one.demo}
+            for one in people.everyone()
+        ]
+        if as_json:
+            _print(rows)
+        for row in [] if as_json else rows:
+            print(f"{row['email']:<36} {row['role']:<14} {'' if row['active'] else 'off  '}{row['name']}")
+
+
+# --- Cases in -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="One JSON object, or many as JSON lines.")],
+    as_: As,
+    workflow: Annotated[str, typer.Option("--workflow")] = "refunds",
+    key: Annotated[str, typer.Option("--key", help="The same key gives the same case again.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Submit a case, or many."""
+    with _opened() as settings:
+        actor = people.find(as_)
+        bodies = list(_bodies(_text_of(file)))
+        refused = 0
+        for number, body in bodies:
+            own_key = f"{key}:{number}" if key and len(bodies) > 1 else key or None
+            try:
+                request = actions.read_request(workflow, body)
+                made = actions.submit(request, actor=actor, settings=settings, workflow_name=workflow, key=own_key)
+            except errors.ActionError as error:
+                refused += 1
+                print(f"line {number}: {error}" if len(bodies) > 1 else str(error), file=sys.stderr)
+                continue
+            if as_json:
+                line = {"case": str(made.case_id), "number": made.number, "state": made.state}
+                _print(line | {"duplicate": made.duplicate, "similar": list(made.similar)}, indent=None)
+            else:
+                again = " (it was there already)" if made.duplicate else ""
+                like = f"; open cases about the same: {', '.join(map(str, made.similar))}" if made.similar else ""
+                print(f"Case {made.number} is {made.state}{again}{like}")
+        if refused:
+            raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv|FILE.jsonl", exists=True, dir_okay=False, readable=True)],
+    as_: As,
+    workflow: Annotated[str, typer.Option("--workflow")] = "refunds",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would become of each row; make nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit every row of a file; a bad row never stops the others."""
+    with _opened() as settings:
+        lines = imports.run(
+            file.name,
+            file.read_bytes(),
+            actor=people.find(as_),
+            settings=settings,
+            workflow_name=workflow,
+            dry_run=dry_run,
+        )
+        for line in lines:
+            if as_json:
+                _print(line.as_json(), indent=None)
+            else:
+                print(
+                    f"row {line.row}: {line.status}{f' (case {line.case})' if line.case else ''} {line.reason}".rstrip()
+                )
+        if any(line.status == "invalid" for line in lines):
+            bad = sum(line.status == "invalid" for line in lines)
+            _refuse(f"{bad} of {len(lines)} rows are invalid; the others {'would be' if dry_run else 'were'} taken")
+
+
+# --- Cases out ------------------------------------------------------------------------------------------------------
+
+
+@app.command("cases")
+def cases_(
+    state: Annotated[lifecycle.State | None, typer.Option("--state")] = None,
+    step: Annotated[lifecycle.Step | None, typer.Option("--step")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List cases, newest first."""
+    with _opened():
+        rows = cases.listed(
+            _host(), states=[str(state)] if state else (), step=str(step) if step else None, limit=limit
+        )
+        listed = [
+            {
+                "id": str(row.case.id), "number": row.case.number, "workflow": row.case.workflow,
+                "state": row.case.state, "step": row.case.step, "outcome": row.case.outcome,
+                "reason": row.case.reason, "category": row.case.category, "version": row.case.version,
+                "amount_minor": row.case.amount_minor, "currency": row.case.currency,
+                "submitted_at": row.case.created_at.isoformat(), "demo": row.case.demo,
+            }
+            for row in rows
+        ]  # fmt: skip
+        if as_json:
+            _print(listed)
+        for one in [] if as_json else listed:
+            ending = f" ({one['outcome']})" if one["outcome"] else ""
+            print(f"{one['number']:>7}  {one['state']}/{one['step']}{ending}  {one['reason'] or ''}".rstrip())
+
+
+@app.command("case")
+def case_(id_: CaseId, as_json: Json = False) -> None:
+    """One case with everything that happened to it."""
+    with _opened():
+        seen = cases.view(cases.resolve(id_), actor=_host())
+        if as_json:
+            _print(cases.as_json(seen))
+            return
+        case = seen.case
+        print(f"Case {case.number}: {case.state}/{case.step}{f' ({case.outcome})' if case.outcome else ''}")
+        if case.reason:
+            print(f"  {case.reason}")
+        for event in seen.events:
+            arrow = f"-> {event.to_state}/{event.to_step}" if event.to_state else ""
+            print(f"  {event.at:%F %T}  {event.kind:<14} {arrow:<32} {seen.actor(event)}")
+        for effect in seen.effects:
+            receipt = seen.receipts.get(effect.id)
+            print(f"  {effect.kind}: {effect.sentence} [{effect.state}{f', {receipt.reference}' if receipt else ''}]")
+
+
+# --- Acting on a case -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def decide(
+    id_: CaseId,
+    verdict: Verdict,
+    as_: As,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT")] = "",
+    values: Annotated[str, typer.Option("--values", metavar="FILE|-", help="The edited proposal, as JSON.")] = "",
+    digest: Annotated[
+        str, typer.Option("--digest", help="What was shown; refused when the case is not that now.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Give a verdict on a case that waits for one."""
+    with _opened() as settings:
+        edited = _object(_text_of(values)) if values else None
+        _done(
+            lambda actor: actions.decide(
+                cases.resolve(id_), verdict, actor=actor, settings=settings, note=note, values=edited,
+                digest=digest or None,
+            ),
+            as_, as_json,
+        )  # fmt: skip
+
+
+@app.command()
+def answer(id_: CaseId, as_: As, text: Annotated[str, typer.Option("--text")], as_json: Json = False) -> None:
+    """Answer the question that a case waits for."""
+    with _opened() as settings:
+        _done(lambda actor: actions.answer(cases.resolve(id_), text, actor=actor, settings=settings), as_, as_json)
+
+
+@app.command()
+def withdraw(id_: CaseId, as_: As, as_json: Json = False) -> None:
+    """Withdraw a case that nothing has left from."""
+    with _opened():
+        _done(lambda actor: actions.withdraw(cases.resolve(id_), actor=actor), as_, as_json)
+
+
+@app.command("take-back")
+def take_back(id_: CaseId, as_: As, as_json: Json = False) -> None:
+    """Take an approval back inside the hold."""
+    with _opened() as settings:
+        _done(lambda actor: actions.take_back(cases.resolve(id_), actor=actor, settings=settings), as_, as_json)
+
+
+@app.command()
+def retry(id_: CaseId, as_: As, as_json: Json = False) -> None:
+    """Try again what failed: the proposal, the refused effect with a new key, or the undo."""
+    with _opened() as settings:
+        _done(lambda actor: actions.retry(cases.resolve(id_), actor=actor, settings=settings), as_, as_json)
+
+
+@app.command()
+def reopen(id_: CaseId, as_: As, reason: Reason, as_json: Json = False) -> None:
+    """Bring a declined case back to review."""
+    with _opened() as settings:
+        _done(lambda actor: actions.reopen(cases.resolve(id_), reason, actor=actor, settings=settings), as_, as_json)
+
+
+@app.command()
+def settle(
+    id_: CaseId,
+    finding: Finding,
+    as_: As,
+    evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="What was found, and where.")],
+    as_json: Json = False,
+) -> None:
+    """Settle an effect in doubt; takes effect when a second lead finds the same."""
+    with _opened():
+        _done(lambda actor: actions.settle(cases.resolve(id_), finding, evidence, actor=actor), as_, as_json)
+
+
+@app.command()
+def rollback(
+    id_: CaseId,
+    as_: As,
+    reason: Reason,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be undone; do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Undo what a case did."""
+    with _opened():
+        if not dry_run:
+            _done(lambda actor: actions.roll_back(cases.resolve(id_), reason, actor=actor), as_, as_json)
+            return
+        actor = people.find(as_)
+        seen = cases.view(cases.resolve(id_), actor=actor)
+        why_not = cases.refusal(seen, Act.ROLL_BACK, actor)
+        if why_not is not None:
+            raise errors.Forbidden(why_not)
+        preview = [
+            {"effect": one.effect.key, "sentence": one.sentence, "possible": one.possible,
+             "amount_minor": one.effect.amount_minor, "currency": one.effect.currency}
+            for one in cases.preview_rollback(seen)
+        ]  # fmt: skip
+        if as_json:
+            _print({"case": seen.case.number, "would_undo": preview})
+        elif preview:
+            for line in preview:
+                print(line["sentence"])
+        else:
+            print("Nothing stands applied in this case.")
+
+
+@app.command("metrics")
+def metrics_(
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="ISO 8601; default: 30 days ago.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="ISO 8601; default: now.")] = "",
+    include_demo: Annotated[bool, typer.Option("--include-demo")] = False,
+    as_json: Json = False,
+) -> None:
+    """The numbers of the metrics page, by the same functions."""
+    with _opened() as settings:
+        now = clock.now()
+        report = metrics.report(
+            since=_time(since, now - timedelta(days=30)),
+            until=_time(until, now),
+            bucket=None,
+            settings=settings,
+            include_demo=include_demo,
+        )
+        body = metrics.as_json(report)
+        if as_json:
+            _print(body)
+            return
+        print(metrics.as_text(report))
+
+
+# --- What the commands share ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(*, create: bool = False) -> Iterator[Settings]:
+    """Settings and an open store; every refusal ends with one line on stderr and exit 1."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        settings = settings_.load()
+        installation.open_(settings, create=create)
+        yield settings
+    except (errors.CountersignError, database.StoreError) as error:
+        _refuse(str(error))
+    except DBAPIError as error:
+        _refuse(f"not saved: the database did not answer ({type(error.orig).__name__})")
+    finally:
+        database.use(None)
+
+
+def _done(act: Callable[[Who], actions.Done], email: str, as_json: bool) -> None:
+    done = act(people.find(email))
+    if as_json:
+        _print(
+            {
+                "case": str(done.case_id), "number": done.number, "state": done.state, "step": done.step,
+                "outcome": done.outcome, "version": done.version, "message": done.message,
+            }
+        )  # fmt: skip
+    else:
+        print(done.message)
+
+
+def _host() -> Who:
+    """Whoever runs commands on the host can read the database: they see what an auditor sees, and act only as
+    somebody who is named."""
+    return Who(UUID(int=0), Role.AUDITOR, True, "the host")
+
+
+def _refuse(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _text_of(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise errors.NotFound(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise errors.Incomplete(f"{file} is not UTF-8 text") from None
+
+
+def _bodies(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """One JSON object, or one on each line."""
+    try:
+        yield 1, _object(text)
+        return
+    except errors.Incomplete:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if len(lines) < 2:
+            raise
+    for number, line in lines:
+        try:
+            yield number, _object(line)
+        except errors.Incomplete as error:
+            raise errors.Incomplete(f"line {number}: {error}") from None
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise errors.Incomplete(f"this is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise errors.Incomplete("this is not a JSON object")
+    return found
+
+
+def _time(text: str, default: datetime) -> datetime:
+    if not text:
+        return default
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time such as 2026-11-01 or 2026-11-01T08:30+01:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _left() -> str:
+    places = cases.overview().places
+    open_ = {place: n for place, n in places.items() if n and place.startswith(("pending", "processing", "retrying"))}
+    return ", ".join(f"{n} {place}" for place, n in open_.items()) or "nothing is left"
+
+
+def _print(value: Any, indent: int | None = 2) -> None:
+    print(json.dumps(value, indent=indent, ensure_ascii=False))

@@ -1,0 +1,195 @@
+"""What comes after a try that did not succeed: again later, a person, or the truth about an effect. Pure.
+
+The only policy of retries in the program: the SDK's own are off, and what `core/model.py` repeats is a connection
+that was never made. Time and chance are arguments. Every reason is a sentence for the person who reads it next.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol, assert_never
+
+from core import outcomes
+from core.outcomes import Applied, Category, InDoubt, Kind, Later, Refused, Reply, ToPerson
+
+FIRST_WAIT: Final = 2.0  # Seconds: the first wait is between 0 and this, each next one up to twice as long,
+LONGEST_WAIT: Final = 300.0  # but never longer than this, unless the other side asks for it.
+BLOCKED_WAIT: Final = (60.0, 300.0)  # A stopped lane looks again after a time between these.
+HELD_WAIT: Final = 5.0  # A receiver that is busy with this very key is given at least this long.
+
+INVALID_TRIES: Final = 2  # Answers without the form asked for, before a person is asked.
+TRUNCATED_TRIES: Final = 2  # The second with a longer limit: see `token_limit`.
+
+
+class Chance(Protocol):
+    """What is needed of a random.Random."""
+
+    def random(self) -> float: ...
+
+
+def decide(
+    reply: Reply,
+    *,
+    tries: int,
+    limit: int,
+    now: datetime,
+    deadline: datetime | None,
+    rng: Chance,
+    earlier: Sequence[str] = (),
+) -> Later | ToPerson:
+    """What to do about a reply that is not ok.
+
+    `tries` counts the tries of this step that were used up, this one included; `limit` is how many there may be.
+    `earlier` names the kinds of the earlier ones: an invalid answer is asked for once more, and one that was cut
+    off once more with the limit of `token_limit`. Raises ValueError for a reply that is ok.
+    """
+    alike = 1 + list(earlier).count(reply.kind)
+    category = reply.category or Category.UNKNOWN
+    match reply.kind:
+        case Kind.OK:
+            raise ValueError("a reply that is ok needs no decision about retries")
+        case Kind.REFUSED:
+            return ToPerson(
+                category,
+                "The model declined to answer; its words are kept with the attempt. Decide without a proposal, or "
+                "re-run with a note.",
+            )
+        case Kind.FILTERED:
+            return ToPerson(
+                category,
+                f"The provider's content filter stopped the answer{_code(reply)}. Decide without a proposal, or re-run "
+                "with a note.",
+            )
+        case Kind.IMPOSSIBLE:
+            return ToPerson(
+                category,
+                f"The model's provider does not take this request{_code(reply)}, and would not take it again. Decide "
+                "without a proposal.",
+            )
+        case Kind.BLOCKED:
+            if deadline is not None and now >= deadline:
+                return ToPerson(
+                    category,
+                    f"The model could not be used until the case's deadline passed: key, credit or name of the "
+                    f"model{_code(reply)}. Decide without a proposal, or re-run when that is settled.",
+                )
+            shortest, longest = BLOCKED_WAIT
+            wait = max(shortest + rng.random() * (longest - shortest), reply.retry_after or 0.0)
+            reason = f"The model cannot be used now: key, credit or name of the model{_code(reply)}. The case waits."
+            return Later(now + timedelta(seconds=wait), category, reason, spent=False)
+        case Kind.INVALID:
+            what = "The model's answer did not have the form asked for"
+            wait, more = _backoff(alike, rng), alike < INVALID_TRIES
+        case Kind.TRUNCATED:
+            what = "The model's answer was cut off at the length limit"
+            wait, more = 0.0, alike < TRUNCATED_TRIES
+        case Kind.TRANSIENT:
+            what = _TRANSIENT.get(category, "The call of the model failed")
+            wait, more = _backoff(tries, rng, reply.retry_after), True
+        case _:
+            assert_never(reply.kind)
+    at = now + timedelta(seconds=wait)
+    if not more or tries >= limit:
+        which = f", {_times(alike)}." if alike >= tries or not more else f"; it was the last of {_number(tries)} tries."
+        return ToPerson(category, f"{what}{which} Decide without a proposal, or re-run.")
+    if deadline is not None and at >= deadline:
+        late = "the next try would come after the case's deadline"
+        return ToPerson(category, f"{what}, and {late}. Decide without a proposal, or re-run.")
+    return Later(at, category, f"{what}. It is tried again.")
+
+
+def token_limit(limit: int, earlier: Sequence[str]) -> int:
+    """The longest answer to ask for: twice the usual after one was cut off. `earlier` as in `decide`."""
+    return limit * 2 if Kind.TRUNCATED in earlier else limit
+
+
+def after_effect(
+    answer: outcomes.Answer,
+    *,
+    tries: int,
+    limit: int,
+    earlier_unknown: bool,
+    now: datetime,
+    rng: Chance,
+    send_before: datetime | None,
+) -> Applied | Later | Refused | InDoubt:
+    """What an answer means for an effect at a receiver that honours keys (effects.md 3.4); resent means: same key.
+
+    `tries` counts the sends used up, this one included. `earlier_unknown` says that an earlier send ended unknown,
+    or never ended. Past `send_before` nothing is sent again: the receiver may have forgotten the key.
+    """
+    match answer.kind:
+        case "applied":
+            if answer.receipt is not None:
+                return Applied(answer.receipt)
+            answer = outcomes.Answer("unknown", detail="no receipt", retry_after=answer.retry_after)
+        case "rejected" if earlier_unknown:
+            return InDoubt(
+                f"The receiver refused it{_because(answer)}, but an earlier try may have been applied. Look it up "
+                "there; it is not sent again."
+            )
+        case "rejected":
+            return Refused(f"The receiver refused it{_because(answer)}. Nothing was applied.")
+        case "broken":
+            return InDoubt(
+                f"The receiver knows this key with other contents{_because(answer)}: its records and ours differ. "
+                "Compare them; it is not sent again."
+            )
+        case "unknown" | "not_sent" | "held":
+            pass
+        case _:
+            assert_never(answer.kind)
+
+    is_held, unsure = answer.kind == "held", earlier_unknown or answer.kind == "unknown"
+    what = _EFFECT[answer.kind]
+    floor = max(answer.retry_after or 0.0, HELD_WAIT if is_held else 0.0)
+    at = now + timedelta(seconds=_backoff(tries, rng, floor))
+    if send_before is not None and at >= send_before:
+        end = ", and it is too late to send it again: the receiver may have forgotten the key"
+    elif tries >= limit and not is_held:
+        end = f"; it was the last of {_number(tries)} tries" if tries > 1 else ""
+    else:
+        category = Category.EFFECT_UNKNOWN if answer.kind == "unknown" else Category.EFFECT_NOT_SENT
+        return Later(at, category, f"{what}{_because(answer)}. It is sent again, with the same key.", spent=not is_held)
+    if answer.kind == "not_sent" and not unsure:
+        return Refused(f"{what}{_because(answer)}{end}. Nothing was sent, so nothing was applied.")
+    return InDoubt(f"{what}{_because(answer)}{end}. Look up there whether it was applied.")
+
+
+_TRANSIENT: Final = {
+    Category.TIMEOUT: "The model's provider did not answer in time",
+    Category.TRANSPORT: "The model's provider could not be reached, or the line broke",
+    Category.RATE_LIMIT: "The model's provider asked us to slow down",
+    Category.PROVIDER: "The model's provider reported a fault of its own",
+}
+
+_EFFECT: Final = {
+    "applied": "The receiver did not say clearly whether it applied this",
+    "unknown": "The receiver did not say clearly whether it applied this",
+    "not_sent": "The receiver could not be reached",
+    "held": "The receiver asked us to wait",
+}
+
+
+def _backoff(tries: int, rng: Chance, floor: float | None = None) -> float:
+    """Seconds to wait: full jitter, so that cases that failed together do not return together; on top of `floor`."""
+    longest = min(FIRST_WAIT * 2.0 ** min(max(tries, 1) - 1, 30), LONGEST_WAIT)
+    return (floor or 0.0) + rng.random() * longest
+
+
+def _code(reply: Reply) -> str:
+    return f" ({reply.detail})" if reply.detail else ""
+
+
+def _because(answer: outcomes.Answer) -> str:
+    return f" ({answer.detail})" if answer.detail else ""
+
+
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def _number(count: int) -> str:
+    return _NUMBERS[count] if 0 <= count < len(_NUMBERS) else str(count)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{_number(count)} times")
