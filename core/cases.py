@@ -231,6 +231,17 @@ def waiting(actor: Who, *, limit: int = 100) -> list[Row]:
         return _rows(session, found)
 
 
+def open_about(workflow_name: str, references: Sequence[str], *, actor: Who) -> list[tuple[int, bool]]:
+    """The open cases that name one of these references, and of each whether this person may see it."""
+    with database.reading() as session:
+        found = cases.sharing(session, workflow=workflow_name, references=references, besides=None)
+        return [
+            (one.number, may(actor, Act.SEE, subject.what(session, one)) is None)
+            for one in found
+            if State(one.state) not in lifecycle.ENDED
+        ]
+
+
 def next_waiting(actor: Who, *, after: UUID) -> Row | None:
     """The case to decide after this one: the next most pressing of the same list."""
     rows = waiting(actor)

@@ -47,7 +47,9 @@ def _without_words(_logger: Any, _method: str, line: MutableMapping[str, Any]) -
         if isinstance(error, _SAFE):
             line["words"] = str(error)
         frames = traceback.extract_tb(error.__traceback__)[-12:]
-        line["trace"] = " < ".join(f"{one.filename.split('/site-packages/')[-1]}:{one.lineno}" for one in reversed(frames))
+        line["trace"] = " < ".join(
+            f"{one.filename.split('/site-packages/')[-1]}:{one.lineno}" for one in reversed(frames)
+        )
         if error.__cause__ is not None:
             line["cause"] = type(error.__cause__).__name__
     return line
