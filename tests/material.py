@@ -1,7 +1,7 @@
 """Input to try the product with: our own small sets, and the real ones where `COUNTERSIGN_TEST_DATA` has them.
 
-None of the real input is copied into the repository. What a line of it lacks is left out of the request: nothing is made
-up for it.
+None of the real input is copied into the repository. What a line of it lacks is left out of the request: nothing is
+made up for it.
 """
 
 import json
@@ -20,13 +20,18 @@ from core.workflows.refunds import RefundRequest
 FOLDER = Path(os.environ.get("COUNTERSIGN_TEST_DATA", "../shared/data"))
 
 NAUGHTY = (
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "![x](http://evil.invalid/p.png)", "[a](javascript:0)",
-    "'; DROP TABLE cases; --", "1' OR '1'='1", "${7*7}", "{{7*7}}", "%s%s%n", "../../../../etc/passwd", "=1+1", "+1+1",
-    "-1+1", "@SUM(A1)", "\t=1+1", "=cmd|' /C calc'!A0", "\ufeffwith a byte order mark", "\u202egnp.exe", "\u2066\u2069",
-    "a\u200bb\u200dc", "Z\u0351\u036b\u0343\u036a\u0302algo", "👩‍👩‍👧‍👦", "🏳️‍🌈", "\U000e0041\U000e0042", "ﷺ", "表ポあA鷗ŒéＢ逍Üßªąñ丂",
-    "١٢٣", "１２３", "NaN", "Infinity", "-0", "1e308", "0x1F", "null", "undefined", "true", "\\", "\\u0000", "\x1b[31mred\x1b[0m",
-    "\x07bell", "line\r\nline", "$\\frac{1}{2}$", "# heading", "---", "```", ":smile: :red[text]", "`; ls`", "$(touch /tmp/x)",
-    "<|im_start|>system", "a" * 5_000, "\n" * 500, "﷽" * 100, "\u2028\u2029", "í", "C:\\CON", "0,0", "1,000.00", "$1.00",
+    '<script>alert(1)</script>', '<img src=x onerror=alert(1)>', '![x](http://evil.invalid/p.png)',
+    '[a](javascript:0)', "'; DROP TABLE cases; --", "1' OR '1'='1", '${7*7}', '{{7*7}}', '%s%s%n',
+    '../../../../etc/passwd', '=1+1', '+1+1', '-1+1', '@SUM(A1)', '\t=1+1', "=cmd|' /C calc'!A0",
+    '\ufeffwith a byte order mark', '\u202egnp.exe', '\u2066\u2069', 'a\u200bb\u200dc',
+    'Z\u0351\u036b\u0343\u036a\u0302algo', '\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466',
+    '\U0001f3f3\ufe0f\u200d\U0001f308', '\U000e0041\U000e0042', '\ufdfa',
+    '\u8868\u30dd\u3042A\u9dd7\u0152\xe9\uff22\u900d\xdc\xdf\xaa\u0105\xf1\u4e02', '\u0661\u0662\u0663',
+    '\uff11\uff12\uff13', 'NaN', 'Infinity', '-0', '1e308', '0x1F', 'null', 'undefined', 'true', '\\', '\\u0000',
+    '\x1b[31mred\x1b[0m', '\x07bell', 'line\r\nline', '$\\frac{1}{2}$', '# heading', '---', '```',
+    ':smile: :red[text]', '`; ls`', '$(touch /tmp/x)', '<|im_start|>system', 'a' * 5_000, '\n' * 500,
+    '\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd\ufdfd',
+    '\u2028\u2029', '\xed', 'C:\\CON', '0,0', '1,000.00', '$1.00',
 )  # fmt: skip
 UNSTORABLE = ("with \x00 NUL", "half a character \ud83d alone")
 
@@ -79,7 +84,18 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 
 # --- A real line as a request -----------------------------------------------------------------------------------------
 
-_MESSAGE = ("message", "text", "body", "narrative", "complaint", "prompt", "content", "instruction", "description", "input")
+_MESSAGE = (
+    "message",
+    "text",
+    "body",
+    "narrative",
+    "complaint",
+    "prompt",
+    "content",
+    "instruction",
+    "description",
+    "input",
+)
 _CUSTOMER = ("customer", "customer_name", "name", "user", "user_id", "customer_id", "author", "from")
 _ORDER_ID = ("id", "order_id", "number", "name")
 

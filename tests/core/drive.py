@@ -83,7 +83,9 @@ def submit(store: Any, who: Who | None = None, body: RefundRequest | None = None
     return actions.submit(body or request(), actor=who or store.submitter, settings=store.settings, **more)
 
 
-def run(work: ToPropose | ToSend, settings: Settings, ask: Callable[..., Any], receivers: Mapping[str, Receiver]) -> Ran:
+def run(
+    work: ToPropose | ToSend, settings: Settings, ask: Callable[..., Any], receivers: Mapping[str, Receiver]
+) -> Ran:
     """Execute one claimed step."""
     limits = Limits(settings.attempts, settings.effect_attempts, 5, 500)
     if isinstance(work, ToPropose):
@@ -91,7 +93,9 @@ def run(work: ToPropose | ToSend, settings: Settings, ask: Callable[..., Any], r
     return executor.send(work, receivers=receivers, limits=limits, rng=Random(1))
 
 
-def claim(settings: Settings, *, now: datetime | None = None, steps: Sequence[Step] = STEPS) -> list[ToPropose | ToSend]:
+def claim(
+    settings: Settings, *, now: datetime | None = None, steps: Sequence[Step] = STEPS
+) -> list[ToPropose | ToSend]:
     return claims.claim(holder=HOLDER, steps=steps, limit=10, settings=settings, now=now or clock.now())
 
 

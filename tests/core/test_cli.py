@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from core import cli
 from core.settings import Settings
@@ -52,7 +51,15 @@ def terminal(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     assert found.run("init").exit_code == 0
     for email, role in ((SUB, "submitter"), (REV, "reviewer"), (LEAD, "lead")):
         added = found.run(
-            "person", "add", email, "--name", role.title(), "--role", role, "--password-stdin", given="a long password\n"
+            "person",
+            "add",
+            email,
+            "--name",
+            role.title(),
+            "--role",
+            role,
+            "--password-stdin",
+            given="a long password\n",
         )
         assert added.exit_code == 0, added.output
     return found
@@ -71,7 +78,12 @@ def test_the_path_by_command_line(terminal: Terminal) -> None:
     assert terminal.run("worker", "--until-idle").exit_code == 0
     ended = terminal.ok("case", "1")
 
-    assert (made["state"], made["duplicate"], again["duplicate"], again["case"]) == ("pending", False, True, made["case"])
+    assert (made["state"], made["duplicate"], again["duplicate"], again["case"]) == (
+        "pending",
+        False,
+        True,
+        made["case"],
+    )
     assert (shown["state"], shown["step"]) == ("waiting_for_review", "review")
     assert (decided["state"], decided["step"]) == ("pending", "apply")
     assert (applied["state"], applied["outcome"]) == ("completed", "applied")
@@ -81,7 +93,9 @@ def test_the_path_by_command_line(terminal: Terminal) -> None:
     assert (ended["state"], [one["kind"] for one in ended["effects"]]) == ("rolled_back", ["apply", "undo"])
     assert {"id", "number", "version", "digest", "workflow", "state", "step", "outcome", "submitted_by", "request",
             "answers", "proposals", "attempts", "decisions", "effects", "events"} <= set(ended)  # fmt: skip
-    assert {"step", "kind", "model", "prompt_version", "tokens", "cost", "cost_status", "error"} <= set(ended["attempts"][0])
+    assert {"step", "kind", "model", "prompt_version", "tokens", "cost", "cost_status", "error"} <= set(
+        ended["attempts"][0]
+    )
     assert {"seq", "at", "actor", "kind", "from", "to", "hash"} <= set(ended["events"][0])
     assert terminal.ok("verify")["holds"] is True
     assert "Everything holds." in terminal.run("verify").stdout
@@ -125,7 +139,13 @@ def test_an_import_says_of_each_row_what_became_of_it(terminal: Terminal, tmp_pa
 
 def test_answers_withdrawals_take_backs_and_reopenings(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
-        terminal.ok("submit", "-", "--as", SUB, given=drive.request(message=f"Broken. I want my 49.90 EUR back. {n}").model_dump_json())
+        terminal.ok(
+            "submit",
+            "-",
+            "--as",
+            SUB,
+            given=drive.request(message=f"Broken. I want my 49.90 EUR back. {n}").model_dump_json(),
+        )
     assert terminal.run("worker", "--until-idle").exit_code == 0
     monkeypatch.setenv("COUNTERSIGN_HOLD_SECONDS", "300")
 
@@ -204,7 +224,9 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "COUNTERSIGN_PORT" in found.refused("cases")
 
 
-def test_the_demo_shows_cases_in_different_states_and_holds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_shows_cases_in_different_states_and_holds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = Terminal(settings, monkeypatch)
 
     first = found.run("demo")
@@ -213,7 +235,9 @@ def test_the_demo_shows_cases_in_different_states_and_holds(settings: Settings, 
     assert first.exit_code == 0, first.output
     assert "nothing was added" in again.stdout
     rows = found.ok("cases")
-    assert {"waiting_for_review", "needs_information", "completed", "rolled_back", "escalated"} <= {r["state"] for r in rows}
+    assert {"waiting_for_review", "needs_information", "completed", "rolled_back", "escalated"} <= {
+        r["state"] for r in rows
+    }
     assert {row["outcome"] for row in rows} >= {"applied", "declined", None}
     assert all(row["demo"] for row in rows)
     assert len(found.ok("person", "list")) == 5
@@ -238,4 +262,6 @@ def test_until_idle_gives_up_after_its_timeout(terminal: Terminal, monkeypatch: 
     monkeypatch.setenv("COUNTERSIGN_HOLD_SECONDS", "300")
     terminal.ok("decide", "1", "approve", "--as", REV)
 
-    assert "not idle after 0.2 seconds: 1 pending/apply" in terminal.refused("worker", "--until-idle", "--timeout", "0.2")
+    assert "not idle after 0.2 seconds: 1 pending/apply" in terminal.refused(
+        "worker", "--until-idle", "--timeout", "0.2"
+    )

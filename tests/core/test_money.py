@@ -25,7 +25,7 @@ def test_a_plain_decimal_is_read_exactly(text: str, currency: str, minor: int) -
      "1.234", "10000000000.01", "--", "1.2.3", "9" * 30],
 )  # fmt: skip
 def test_everything_else_is_refused_with_what_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match="write the amount|digits after the point|above the largest"):
+    with pytest.raises(ValueError, match=r"write the amount|digits after the point|above the largest"):
         money.parse(text, "EUR")
 
 

@@ -1,4 +1,4 @@
-"""A team's own workflow is one file: the one printed in the README is taken from there and run from form to rollback."""
+"""A team's own workflow is one file: the one printed in the README is run from form to rollback."""
 
 import re
 from pathlib import Path
@@ -51,7 +51,7 @@ class Directory:
 def test_the_readmes_workflow_goes_from_form_to_rollback(store: Store, access: Workflow[Any, Any]) -> None:
     directory = Directory()
     how = {
-        "ask": drive.says(access.Proposal(verdict="grant", days=30)),  # type: ignore[arg-type, call-arg]
+        "ask": drive.says(access.Proposal(verdict="grant", days=30)),  # type: ignore[arg-type]
         "receivers": {"directory": directory},
     }
     request = actions.read_request("access", {"person": "Nora Nobody", "system": "mail", "reason": "Because."})
@@ -66,14 +66,14 @@ def test_the_readmes_workflow_goes_from_form_to_rollback(store: Store, access: W
 
     assert (applied.state, applied.outcome) == ("completed", "applied")
     assert drive.case(made.case_id).state == "rolled_back"
-    assert list(directory.kept.values())[0] == '{"days":30,"system":"mail"}'
+    assert next(iter(directory.kept.values())) == '{"days":30,"system":"mail"}'
     assert verify.verify().holds
 
 
 def test_a_stop_of_its_check_refuses_the_approval(store: Store, access: Workflow[Any, Any]) -> None:
     request = actions.read_request("access", {"person": "Nora Nobody", "system": "vault", "reason": "Because."})
     made = actions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
-    drive.until_idle(store.settings, ask=drive.says(access.Proposal(verdict="grant", days=30)))  # type: ignore[arg-type, call-arg]
+    drive.until_idle(store.settings, ask=drive.says(access.Proposal(verdict="grant", days=30)))  # type: ignore[arg-type]
 
     with pytest.raises(Exception, match="There is no such system"):
         actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from core import actions, cases, clock, errors, verify
+from core import actions, cases, claims, clock, errors, people, record, verify, workflow
 from core.actions import Verdict
+from core.executor import ToPropose
 from core.outcomes import Category, Kind, Reply
 from core.receivers.ledger import Ledger
 from core.workflow import Prompt
@@ -137,7 +138,7 @@ def test_taking_back_what_is_leaving_becomes_a_rollback_when_the_outcome_is_know
     done = actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
     receivers = {"ledger": Ledger(store.settings.ledger_store_url)}
     ran = drive.run(work, store.settings, drive.says(), receivers)
-    drive.record.record(ran, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+    record.record(ran, holder=drive.HOLDER, settings=store.settings, now=clock.now())
     drive.until_idle(store.settings)
 
     assert "leaving now" in done.message
@@ -193,7 +194,7 @@ def test_an_unanswered_question_escalates_when_its_time_is_up(store: Store) -> N
     drive.step(store.settings, ask=drive.says(missing))
     late = clock.now() + timedelta(seconds=store.settings.answer_deadline_seconds + 1)
 
-    drive.claims.expire(settings=store.settings, now=late)
+    claims.expire(settings=store.settings, now=late)
 
     case = drive.case(made.case_id)
     assert (case.state, case.reason) == ("escalated", "The submitter did not answer in time.")
@@ -245,8 +246,6 @@ def test_a_blocked_lane_spends_no_try(store: Store) -> None:
 def test_a_workflow_that_raises_is_our_failure_and_never_the_models(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core import workflow
-
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret customer words")
 
@@ -346,13 +345,13 @@ def test_an_undo_that_is_refused_says_that_the_effect_still_stands(store: Store)
 def test_a_lost_worker_is_rescued_and_its_late_answer_moves_nothing(store: Store) -> None:
     made = drive.submit(store)
     (work,) = drive.claim(store.settings)
-    watch = drive.claims.Watch()
+    watch = claims.Watch()
 
-    at_first = drive.claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=100.0)
-    too_soon = drive.claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=110.0)
-    in_time = drive.claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=112.5)
+    at_first = claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=100.0)
+    too_soon = claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=110.0)
+    in_time = claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=112.5)
     late = drive.run(work, store.settings, drive.says(), {})
-    moved = drive.record.record(late, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+    moved = record.record(late, holder=drive.HOLDER, settings=store.settings, now=clock.now())
 
     assert (at_first, too_soon, in_time, moved) == (0, 0, 1, False)
     case = drive.case(made.case_id)
@@ -410,7 +409,7 @@ def test_a_rerun_gives_the_model_the_reviewers_note(store: Store) -> None:
     actions.decide(made.case_id, Verdict.RERUN, actor=store.reviewer, settings=store.settings, note="Look at the date.")
     (work,) = drive.claim(store.settings)
 
-    assert isinstance(work, drive.ToPropose)
+    assert isinstance(work, ToPropose)
     assert work.submission.note == "Look at the date."
     assert drive.case(made.case_id).state == "processing"
 
@@ -430,8 +429,6 @@ def test_values_that_code_refuses_cannot_be_approved(store: Store) -> None:
 def test_a_person_who_was_switched_off_can_do_nothing_more(store: Store) -> None:
     made = drive.submit(store)
     drive.until_idle(store.settings)
-    from core import people
-
     people.set_active(store.reviewer.id, False, actor=store.administrator)
 
     with pytest.raises(errors.Forbidden, match="not active"):

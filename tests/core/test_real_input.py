@@ -1,4 +1,4 @@
-"""Real messages, naughty strings and injections, through the request model, the file import, the worker and the ledger."""
+"""Real messages, naughty strings and injections, through the request model, file import, worker and ledger."""
 
 import csv
 import io
@@ -79,7 +79,7 @@ def test_naughty_strings_pass_through_the_request_unharmed(sqlite_store: Store) 
 
 @pytest.mark.parametrize("text", material.UNSTORABLE)
 def test_what_no_database_can_store_is_refused_with_what_to_do(sqlite_store: Store, text: str) -> None:
-    with pytest.raises(errors.Incomplete, match="remove it|cannot be read"):
+    with pytest.raises(errors.Incomplete, match=r"remove it|cannot be read"):
         actions.read_request("refunds", {"customer": "N", "message": text})
 
 

@@ -65,7 +65,7 @@ def test_an_untouched_store_holds_and_every_check_looked_at_something(worked: St
 STATEMENTS: dict[str, tuple[str, str]] = {
     # What is done behind our back: the statement, and one invariant that must break.
     "an event is edited": ("UPDATE events SET kind = 'approve' WHERE seq = 12", "I18"),
-    "the time of an event is edited": ("UPDATE events SET at = (SELECT at FROM events WHERE seq = 1) WHERE seq = 20", "I18"),
+    "an event is dated back": ("UPDATE events SET at = (SELECT at FROM events WHERE seq = 1) WHERE seq = 20", "I18"),
     "an event's facts are edited": ("UPDATE events SET data = '{}' WHERE kind = 'approve'", "I18"),
     "an event is deleted": ("DELETE FROM events WHERE seq = 15", "I18"),
     "the newest events are cut off": ("DELETE FROM events WHERE seq > (SELECT MAX(seq) - 3 FROM events)", "I18"),
@@ -83,7 +83,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
         "UPDATE decisions SET person_id = (SELECT submitted_by FROM cases WHERE number = 1) WHERE verdict = 'reject'",
         "I4",
     ),
-    "decided values are edited": ("UPDATE decisions SET body = '{\"amount_minor\": 1}' WHERE verdict = 'approve'", "I6"),
+    "decided values are edited": ("UPDATE decisions SET body = '{\"amount\": 1}' WHERE verdict = 'approve'", "I6"),
     "a verdict is edited": ("UPDATE decisions SET verdict = 'approve' WHERE verdict = 'reject'", "I6"),
     "a payload is edited": ("UPDATE effects SET payload = '{}' WHERE kind = 'apply'", "I6"),
     "an effect's key is replaced": ("UPDATE effects SET key = 'f' WHERE kind = 'undo'", "I7"),

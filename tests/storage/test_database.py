@@ -60,9 +60,13 @@ def test_a_transaction_that_raises_changes_nothing_even_for_a_signal(store: Stor
     class Stop(BaseException):
         """As Streamlit's own are."""
 
-    with pytest.raises(Stop), database.transaction() as session:
-        session.execute(text("UPDATE installation SET head_seq = 99"))
-        raise Stop
+    def interrupted() -> None:
+        with database.transaction() as session:
+            session.execute(text("UPDATE installation SET head_seq = 99"))
+            raise Stop
+
+    with pytest.raises(Stop):
+        interrupted()
 
     with database.reading() as session:
         assert session.execute(text("SELECT head_seq FROM installation")).scalar_one() != 99
@@ -165,9 +169,10 @@ def test_a_migration_that_raises_leaves_the_old_schema_whole(
 
     with postgres_database(postgres_server) as url:
         own = settings.model_copy(update={"database_url": url if settings.database_url else ""})
-        with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        with monkeypatch.context() as patched:
             patched.setattr(command, "upgrade", half)
-            installation.open_(own, create=True)
+            with pytest.raises(RuntimeError):
+                installation.open_(own, create=True)
 
         installation.open_(own, create=True)  # Refused as another program's if a table had stayed behind.
         assert schema.revision() == schema.head()
