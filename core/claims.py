@@ -3,9 +3,11 @@ deadlines pass. Each is one short transaction; the epoch, raised by every claim 
 """
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session
@@ -17,6 +19,7 @@ from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move
 from core.outcomes import Category
 from core.settings import Settings
+from core.workflow import Submission
 from storage import cases, database
 from storage import effects as effect_rows
 from storage.tables import Attempt, Case, Effect
@@ -61,15 +64,17 @@ def _open(session: Session, case: Case, eligible_at: datetime, now: datetime) ->
         earlier = _earlier_kinds(session, case)
         session.add(attempt)
         session.flush()
+        submission, broken = _submission(session, case)
         return ToPropose(
             case_id=case.id,
             epoch=case.epoch,
             attempt_id=attempt.id,
             workflow=case.workflow,
-            submission=subject.submission_of(session, case),
+            submission=submission,
             tries=case.tries,
             deadline=case.deadline_at,
             earlier=earlier,
+            broken=broken,
         )
     effect = next_effect(session, case)
     send_before = effect.send_before or effects.send_before(now)
@@ -103,6 +108,15 @@ def _open(session: Session, case: Case, eligible_at: datetime, now: datetime) ->
         earlier_unknown=earlier_unknown,
         send_before=send_before,
     )
+
+
+def _submission(session: Session, case: Case) -> tuple[Submission[Any] | None, str]:
+    """The submission, or the traceback of what keeps it from being put together: a workflow that was changed or taken
+    away must stop its own cases, not the claims of all others."""
+    try:
+        return subject.submission_of(session, case), ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, traceback.format_exc()
 
 
 def next_effect(session: Session, case: Case) -> Effect:

@@ -17,6 +17,9 @@ from core.workflow import Prompt, Submission
 from storage import points
 
 Ask = Callable[..., Awaitable[Reply]]
+UNREADABLE = (
+    "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,11 @@ class ToPropose:
     epoch: int
     attempt_id: UUID
     workflow: str
-    submission: Submission[Any]
+    submission: Submission[Any] | None  # None: it could not be put together, and `broken` says why.
     tries: int  # Tries of this step already used up.
     deadline: datetime | None
     earlier: tuple[str, ...] = ()  # The kinds of the answers of this step's earlier tries.
+    broken: str = ""  # The traceback of what kept the submission from being put together.
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
     """Ask the model about a case, then check, price and route by code what it said."""
     prompt: Prompt | None = None
     reply: Reply | None = None
+    if work.submission is None:
+        return Ran(work, Broken(UNREADABLE, work.broken), clock.now())
     try:
         kind = workflow.get(work.workflow)
         prompt = kind.prompt(work.submission)
@@ -84,7 +90,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             seconds = min(seconds, max((work.deadline - clock.now()).total_seconds(), 0.001))
         max_tokens = retry.token_limit(limits.max_tokens, work.earlier)
         reply = await ask(prompt, schema_name=kind.name, answer=kind.Proposal, seconds=seconds, max_tokens=max_tokens)
-        outcome: Outcome = _proposed(kind, work, reply) or retry.decide(
+        outcome: Outcome = _proposed(kind, work.submission, reply) or retry.decide(
             reply,
             tries=work.tries + 1,
             limit=limits.attempts,
@@ -129,12 +135,12 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     return Ran(work, outcome, clock.now(), answer=answer)
 
 
-def _proposed(kind: workflow.Workflow[Any, Any], work: ToPropose, reply: Reply) -> Proposed | None:
+def _proposed(kind: workflow.Workflow[Any, Any], submission: Submission[Any], reply: Reply) -> Proposed | None:
     if reply.kind is not Kind.OK or not isinstance(reply.value, BaseModel):
         return None
-    flags = kind.check(work.submission, reply.value)
-    route = kind.route(work.submission, reply.value, flags)
-    effects = kind.effects(work.submission, reply.value)
+    flags = kind.check(submission, reply.value)
+    route = kind.route(submission, reply.value, flags)
+    effects = kind.effects(submission, reply.value)
     return Proposed(
         values=reply.value.model_dump(mode="json"),
         flags=tuple(flags),

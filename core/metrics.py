@@ -1,145 +1,35 @@
-"""What leads watch: every figure with its exact definition, and the cases behind each of its points.
+"""What leads watch: the numbers of a range, and the cases behind each of them.
 
 The page and `countersign metrics` show the same numbers by the same functions. What is counted is said in
-`storage/metrics.py`; here it is cut into buckets of the reporting zone, put into rates with their intervals, and named.
-Each question is a short read of its own: on SQLite a long one would keep the writers waiting.
+`storage/metrics.py`, what a figure means in `core/figures.py`. Each question is a short read of its own: with SQLite's
+rollback journal a long one would keep the writers waiting.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from core import clock, errors
+from core import clock, errors, figures
+from core.figures import SECTIONS, Behind, Bucket, Figure, Point, Report, Section, Series, Tile, Unit, show, span
 from core.outcomes import Category, CostStatus
 from core.settings import Settings
 from storage import database, metrics
 from storage.metrics import Fact, Spread, Total, Window
 
-Bucket = Literal["hour", "day", "week"]
-Section = Literal["flow", "quality", "model", "failures"]
-Unit = Literal["cases", "attempts", "decisions", "requests", "tokens", "nano-dollars", "seconds", "share"]
-Attribution = Literal["arrival cohort", "event time", "completion time", "now"]
-Shape = Literal["lines", "bars", "rate", "shares", "now"]
-
-SECTIONS: tuple[Section, ...] = ("flow", "quality", "model", "failures")
 HORIZON = timedelta(hours=24)
-MOST_BUCKETS = 800
 MOST_PARTS = 8
-FEW = 20  # Below this many values the 95th percentile by nearest rank is the largest value.
-Z = 1.959963984540054  # The normal deviate of a two-sided 95 % interval.
+NOTHING = "Nothing to measure in this range."
+Measure = Literal["rows", "cases", "amount"]
 
-
-@dataclass(frozen=True)
-class Point:
-    """One value of a series, for the time from `start` to `end`. None: there is nothing to measure."""
-
-    start: datetime
-    end: datetime
-    value: float | None
-    n: int  # What the value is made of: for a rate, its denominator.
-    is_unfinished: bool = False  # The bucket is not whole, not over, or its cases are not old enough yet.
-    lower: float | None = None  # The 95 % interval of a rate, after Wilson.
-    upper: float | None = None
-    amount: int | None = None  # The exact sum behind an average, in microseconds.
-    is_at_least: bool = False  # Calls that ran into their time limit are in it: they took at least this long.
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line, or one colour of the bars. `total` is the same over the whole range, never a mean of the points."""
-
-    key: str
-    label: str
-    points: tuple[Point, ...]
-    total: Point
-    of: Fact
-    parts: tuple[str, ...] | None  # Which parts of the fact are counted; None: all.
-    among: tuple[str, ...] | None = None  # Of a rate: the parts of its denominator; None: all.
-    is_secondary: bool = False  # Drawn when asked for.
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One question with its answer."""
-
-    key: str
-    section: Section
-    title: str
-    definition: str
-    formula: str
-    attribution: Attribution
-    unit: Unit
-    shape: Shape
-    n: int
-    summary: str
-    series: tuple[Series, ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One number for the top of the page, and the same number of the equal period before."""
-
-    key: str
-    title: str
-    definition: str
-    unit: Unit
-    value: float | None
-    previous: float | None
-    n: int
-    summary: str
-    good: Literal["up", "down"]
-    line: tuple[float | None, ...] = ()
-
-    @property
-    def change(self) -> float | None:
-        """How much more than in the period before; None where one of the two is not known."""
-        return None if self.value is None or self.previous is None else self.value - self.previous
-
-
-@dataclass(frozen=True)
-class Report:
-    """All the numbers of one range. `has_cases` and `has_demo` say what there is at all, whatever the range."""
-
-    since: datetime
-    until: datetime
-    bucket: Bucket
-    time_zone: str
-    now: datetime
-    include_demo: bool
-    horizon: timedelta
-    tiles: tuple[Tile, ...]
-    figures: tuple[Figure, ...]
-    has_cases: bool
-    has_demo: bool
-
-    def figure(self, key: str) -> Figure:
-        """The figure of this key. Raises KeyError."""
-        for one in self.figures:
-            if one.key == key:
-                return one
-        raise KeyError(key)
-
-
-@dataclass(frozen=True)
-class Behind:
-    """The cases behind a point: at most as many as were asked for, each with its own value, and how many there are."""
-
-    ids: tuple[UUID, ...]
-    values: tuple[float, ...]
-    total: int
-
-    @property
-    def more(self) -> int:
-        """How many are not listed."""
-        return self.total - len(self.ids)
-
-
-# --- The report -----------------------------------------------------------------------------------------------------
+_IN_TIME = ("straight_through", "completed")
+_STAYED = (*_IN_TIME, "open")  # Of the cases that were submitted, those that were not withdrawn.
+_OVERRIDES = ("material", "flipped", "replaced")
+_WITH_REVIEWERS = ("waiting_for_review", "escalated")
+_MICROSECONDS = frozenset(
+    {Fact.CLOSING, Fact.STAY, Fact.QUEUE, Fact.REVIEW_WAIT, Fact.WAITING_MACHINE, Fact.WAITING_PERSON}
+)
 
 
 def report(
@@ -154,23 +44,19 @@ def report(
     tiles: bool = True,
     horizon: timedelta = HORIZON,
 ) -> Report:
-    """The figures of these sections for what happened from `since` to `until`, both aware.
+    """The figures of these sections for what happened from `since` to `until`, both aware; `bucket` None: what fits.
 
-    `bucket` None: hours for up to two days, days for up to a quarter, else weeks. Raises `Incomplete` for a range that
-    is empty or has too many buckets.
+    Raises `Incomplete` for a range that is empty or has too many buckets.
     """
     if since.tzinfo is None or until.tzinfo is None or since >= until:
-        raise errors.Incomplete("The range of the metrics must begin before it ends, with both times in a zone.")
+        raise errors.Incomplete("The range must begin before it ends, and both times need a zone.")
     zone = ZoneInfo(settings.time_zone)
-    bucket = bucket or _fitting(until - since)
-    borders = edges(since, until, bucket, zone)
+    bucket = bucket or figures.fitting(until - since)
     asked = _Asked(
-        edges=borders,
-        clipped=frozenset(
-            i for i in range(len(borders) - 1) if not _is_whole(borders[i], borders[i + 1], bucket, zone)
-        ),
-        now=(now or clock.now()).astimezone(UTC),
+        edges=figures.edges(since, until, bucket, zone),
+        bucket=bucket,
         zone=zone,
+        now=(now or clock.now()).astimezone(UTC),
         horizon=horizon,
         demo=include_demo,
     )
@@ -182,12 +68,12 @@ def report(
         bucket=bucket,
         time_zone=settings.time_zone,
         now=asked.now.astimezone(zone),
-        include_demo=include_demo,
         horizon=horizon,
-        tiles=_tiles(asked) if tiles else (),
-        figures=tuple(make(asked) for section, make in _FIGURES if section in sections),
+        include_demo=include_demo,
         has_cases=has_cases,
         has_demo=has_demo,
+        tiles=tuple(make(asked) for make in _TILES) if tiles else (),
+        figures=tuple(make(asked) for key, make in _FIGURES.items() if figures.SAID[key].section in sections),
     )
 
 
@@ -203,127 +89,19 @@ def cases_behind(
 ) -> Behind:
     """The cases that a point counts, those with the largest value first, then the newest. Of a rate, `others` are the
     cases of its denominator that it does not count."""
-    moment = (now or clock.now()).astimezone(UTC)
+    window = _window((point.start, point.end), (now or clock.now()).astimezone(UTC), horizon, include_demo)
     parts = series.parts
-    window = _window((point.start, point.end), moment, horizon, include_demo)
     with database.reading() as session:
         if others:
-            among = series.among or sorted({one.part for one in metrics.totals(session, of=series.of, window=window)})
-            parts = tuple(part for part in among if part not in (series.parts or ()))
+            every = series.among or sorted({one.part for one in metrics.totals(session, of=series.of, window=window)})
+            parts = tuple(part for part in every if part not in (series.parts or ()))
         found, total = metrics.behind(session, of=series.of, window=window, parts=parts, limit=limit)
     scale = _scale(series.of)
     return Behind(tuple(one for one, _ in found), tuple(value * scale for _, value in found), total)
 
 
-# --- Buckets, rates and words: pure ---------------------------------------------------------------------------------
-
-
-def edges(since: datetime, until: datetime, bucket: Bucket, zone: ZoneInfo) -> tuple[datetime, ...]:
-    """The borders of the buckets from `since` to `until`, in UTC: hours, days and weeks (from Monday) of the zone, so
-    that a day may have 23 or 25 hours. The first and the last bucket may be parts of one."""
-    borders = [since.astimezone(UTC)]
-    end = until.astimezone(UTC)
-    while (border := _next_border(borders[-1], bucket, zone)) < end:
-        borders.append(border)
-        if len(borders) > MOST_BUCKETS:
-            raise errors.Incomplete(f"That makes more than {MOST_BUCKETS} buckets: choose longer ones.")
-    return (*borders, end)
-
-
-def _next_border(at: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
-    local = at.astimezone(zone)
-    if bucket == "hour":
-        # Along the real clock: an hour that the zone repeats is two buckets.
-        rest = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        return at - rest + timedelta(hours=1)
-    days = 1 if bucket == "day" else 7 - local.weekday()
-    midnight = datetime(local.year, local.month, local.day) + timedelta(days=days)
-    return midnight.replace(tzinfo=zone).astimezone(UTC)
-
-
-def _is_whole(start: datetime, end: datetime, bucket: Bucket, zone: ZoneInfo) -> bool:
-    before = start - timedelta(microseconds=1)
-    return _next_border(before, bucket, zone) == start and _next_border(start, bucket, zone) == end
-
-
-def _fitting(length: timedelta) -> Bucket:
-    return "hour" if length <= timedelta(days=2) else "day" if length <= timedelta(days=92) else "week"
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a rate of `hits` in `n`, after Wilson. Raises ValueError where nothing was counted."""
-    if n < 1 or not 0 <= hits <= n:
-        raise ValueError(f"{hits} of {n} is no rate")
-    rate, square = hits / n, Z * Z
-    middle = (rate + square / (2 * n)) / (1 + square / n)
-    half = Z / (1 + square / n) * math.sqrt(rate * (1 - rate) / n + square / (4 * n * n))
-    # At the ends the bound is the rate itself; rounding must not put it a hair beyond.
-    return (0.0 if hits == 0 else middle - half), (1.0 if hits == n else middle + half)
-
-
-def show(value: float | None, unit: Unit) -> str:
-    """A value for people: "18 cases", "2 h 5 min", "90 %", "12.40 USD"; "none" where there is none."""
-    if value is None:
-        return "none"
-    match unit:
-        case "seconds":
-            return span(value)
-        case "share":
-            return f"{value * 100:.0f} %" if value in (0, 1) or value >= 0.1 else f"{value * 100:.1f} %"
-        case "nano-dollars":
-            return dollars(value)
-        case _:
-            return f"{value:,.0f} {unit if value != 1 else unit.removesuffix('s')}"
-
-
-def span(seconds: float) -> str:
-    """A duration in its two largest units."""
-    if abs(seconds) < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if abs(seconds) < 60:
-        return f"{seconds:.1f} s"
-    sign, whole = ("-", -seconds) if seconds < 0 else ("", seconds)
-    for unit, size, smaller, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = int(whole) % size // part
-            return f"{sign}{int(whole) // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    raise AssertionError("a minute or more has a unit above")
-
-
-def dollars(nano: float) -> str:
-    """Nano-dollars as US dollars, with digits enough for a small sum to be seen."""
-    amount = nano / 10**9
-    if abs(amount) >= 1 or nano == 0:
-        return f"{amount:,.2f} USD"
-    return f"{amount:.4f} USD" if abs(amount) >= 0.0001 else f"{amount:.7f} USD"
-
-
-def spent(totals: Iterable[Total]) -> str:
-    """What calls cost, with what is not known said beside: "12.40 USD + 3 unpriced calls"."""
-    nano, calls = _by_status(totals)
-    if not any(n for status, n in calls.items() if status is not CostStatus.NONE):
-        builtin = calls[CostStatus.NONE]
-        rules = f": the built-in rules answered {_times(builtin)}, at no cost" if builtin else ""
-        return f"No model was called{rules}."
-    words = []
-    if calls[CostStatus.PRICED] or calls[CostStatus.ESTIMATED]:
-        words.append(dollars(nano))
-    for status, name in ((CostStatus.UNPRICED, "unpriced"), (CostStatus.UNKNOWN, "unknown")):
-        if calls[status]:
-            noun = "call" if calls[status] == 1 else "calls"
-            cost = "unpriced" if name == "unpriced" else "of unknown cost"
-            words.append(
-                f"{calls[status]:,} {name} {noun}" if name == "unpriced" else f"{calls[status]:,} {noun} {cost}"
-            )
-    return " + ".join(words)
-
-
-def _times(n: int) -> str:
-    return "once" if n == 1 else f"{n:,} times"
-
-
 def as_json(made: Report) -> dict[str, Any]:
-    """The report as plain JSON values: figures by their key, times in ISO 8601 of the reporting zone."""
+    """The report as plain JSON values: figures and series by their keys, times in ISO 8601 of the reporting zone."""
     return {
         "since": made.since.isoformat(), "until": made.until.isoformat(), "now": made.now.isoformat(),
         "bucket": made.bucket, "time_zone": made.time_zone, "include_demo": made.include_demo,
@@ -337,9 +115,9 @@ def as_json(made: Report) -> dict[str, Any]:
         },
         "figures": {
             one.key: {
-                "section": one.section, "title": one.title, "definition": one.definition, "formula": one.formula,
-                "attribution": one.attribution, "unit": one.unit, "n": one.n, "summary": one.summary,
-                "notes": list(one.notes),
+                "section": one.said.section, "title": one.said.title, "definition": one.said.definition,
+                "formula": one.said.formula, "attribution": one.said.attribution, "unit": one.said.unit,
+                "n": one.n, "summary": one.summary, "notes": list(one.notes),
                 "series": {
                     line.key: {
                         "label": line.label, "total": _point_json(line.total),
@@ -353,29 +131,44 @@ def as_json(made: Report) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def as_text(made: Report) -> str:
+    """The report for a terminal: each question with its answer."""
+    demo = ", demo cases included" if made.include_demo else ""
+    lines = [f"{made.since:%F %H:%M} to {made.until:%F %H:%M} ({made.time_zone}){demo}", ""]
+    lines += [f"{one.title}: {one.summary}" for one in made.tiles]
+    for one in made.figures:
+        lines += ["", f"{one.said.title} (n = {one.n:,})", f"  {one.summary}"]
+    return "\n".join(lines)
+
+
+def spent(totals: Iterable[Total]) -> str:
+    """What calls cost, with what is not known said beside: "12.40 USD + 3 unpriced calls"."""
+    nano, calls = _by_status(totals)
+    if not any(n for status, n in calls.items() if status is not CostStatus.NONE):
+        n = calls[CostStatus.NONE]
+        times = "once" if n == 1 else f"{n:,} times"
+        return "No model was called" + (f": the built-in rules answered {times}, at no cost." if n else ".")
+    said = [figures.dollars(nano)] if calls[CostStatus.PRICED] or calls[CostStatus.ESTIMATED] else []
+    unpriced, unknown = calls[CostStatus.UNPRICED], calls[CostStatus.UNKNOWN]
+    if unpriced:
+        said.append(f"{unpriced:,} unpriced {'call' if unpriced == 1 else 'calls'}")
+    if unknown:
+        said.append(f"{unknown:,} {'call' if unknown == 1 else 'calls'} of unknown cost")
+    return " + ".join(said)
+
+
 def _point_json(point: Point) -> dict[str, Any]:
     found: dict[str, Any] = {
         "start": point.start.isoformat(), "end": point.end.isoformat(), "value": point.value, "n": point.n,
         "is_unfinished": point.is_unfinished,
     }  # fmt: skip
-    for name in ("lower", "upper", "amount"):
-        if getattr(point, name) is not None:
-            found[name] = getattr(point, name)
-    if point.is_at_least:
-        found["is_at_least"] = True
-    return found
-
-
-def as_text(made: Report) -> str:
-    """The report for a terminal: each question with its answer."""
-    demo = ", demo cases included" if made.include_demo else ""
-    lines = [f"{made.since:%F %H:%M} to {made.until:%F %H:%M} ({made.time_zone}), in {made.bucket}s{demo}", ""]
-    lines += [f"{one.title}: {one.summary}" for one in made.tiles]
-    for section in SECTIONS:
-        for one in made.figures:
-            if one.section == section:
-                lines += ["", f"{one.title} (n = {one.n:,})", f"  {one.summary}"]
-    return "\n".join(lines)
+    more = {
+        "lower": point.lower,
+        "upper": point.upper,
+        "amount": point.amount,
+        "is_at_least": point.is_at_least or None,
+    }
+    return found | {name: value for name, value in more.items() if value is not None}
 
 
 # --- What the figures are made with ---------------------------------------------------------------------------------
@@ -383,15 +176,15 @@ def as_text(made: Report) -> str:
 
 @dataclass
 class _Asked:
-    """One range being reported on; what two figures need is read once."""
+    """One range being reported on. What two figures need is read once."""
 
     edges: tuple[datetime, ...]
-    clipped: frozenset[int]
-    now: datetime
+    bucket: Bucket
     zone: ZoneInfo
+    now: datetime
     horizon: timedelta
     demo: bool
-    _totals: dict[Any, list[Total]] = field(default_factory=dict)
+    _totals: dict[tuple[Fact, Window], list[Total]] = field(default_factory=dict)
     _spreads: dict[Fact, list[Spread]] = field(default_factory=dict)
 
     @property
@@ -402,93 +195,92 @@ class _Asked:
     def until(self) -> datetime:
         return self.edges[-1]
 
-    def totals(self, of: Fact, borders: tuple[datetime, ...] = (), horizon: timedelta | None = None) -> list[Total]:
-        """Rows, cases and sums for each bucket and part: of this range, or of another."""
-        window = _window(borders or self.edges, self.now, horizon or self.horizon, self.demo)
-        if (of, window) not in self._totals:
-            with database.reading() as session:
-                self._totals[of, window] = metrics.totals(session, of=of, window=window)
-        return self._totals[of, window]
-
-    def whole(self, of: Fact) -> list[Total]:
-        """The same with the range as one bucket: different cases of several buckets are counted once."""
-        return self.totals(of, (self.since, self.until))
-
-    def spreads(self, of: Fact) -> list[Spread]:
-        """Percentiles for each bucket and part, and of the whole range under bucket -1."""
-        if of not in self._spreads:
-            with database.reading() as session:
-                window = _window(self.edges, self.now, self.horizon, self.demo)
-                self._spreads[of] = metrics.spreads(session, of=of, window=window)
-        return self._spreads[of]
-
-    def parts(self, of: Fact, leave: Collection[str] = ()) -> list[str]:
-        """The parts that occur, the most frequent first."""
-        counts: dict[str, int] = {}
-        for one in self.totals(of):
-            counts[one.part] = counts.get(one.part, 0) + one.rows
-        return sorted((part for part in counts if part not in leave), key=lambda part: (-counts[part], part))
-
-    def blank(self, i: int | None = None, *, cohort: bool = False) -> Point:
-        """A point of bucket `i` (None: of the whole range) with nothing in it."""
-        if i is None:
-            return Point(self.since.astimezone(self.zone), self.until.astimezone(self.zone), None, 0)
-        start, end = self.edges[i], self.edges[i + 1]
-        ripe = end + (self.horizon if cohort else timedelta())
-        return Point(
-            start.astimezone(self.zone), end.astimezone(self.zone), None, 0, i in self.clipped or ripe > self.now
-        )
+    @property
+    def length(self) -> timedelta:
+        return self.until - self.since
 
     @property
     def buckets(self) -> range:
         return range(len(self.edges) - 1)
 
+    @property
+    def hours(self) -> str:
+        return f"{self.horizon / timedelta(hours=1):g} h"
+
+    def window(self, *borders: datetime, horizon: timedelta | None = None) -> Window:
+        return _window(borders or self.edges, self.now, horizon or self.horizon, self.demo)
+
+    def totals(self, of: Fact, window: Window | None = None) -> list[Total]:
+        """Rows, cases and sums for each bucket and part, of this range or another."""
+        window = window or self.window()
+        if (of, window) not in self._totals:
+            with database.reading() as session:
+                self._totals[of, window] = metrics.totals(session, of=of, window=window)
+        return self._totals[of, window]
+
+    def spreads(self, of: Fact) -> list[Spread]:
+        """Percentiles for each bucket and part, and under bucket -1 of the whole range."""
+        if of not in self._spreads:
+            with database.reading() as session:
+                self._spreads[of] = metrics.spreads(session, of=of, window=self.window())
+        return self._spreads[of]
+
+    def parts(self, of: Fact, *, but: Collection[str] = ()) -> tuple[str, ...]:
+        """The parts that occur, the most frequent first."""
+        counts: dict[str, int] = {}
+        for one in self.totals(of):
+            counts[one.part] = counts.get(one.part, 0) + one.rows
+        return tuple(sorted((part for part in counts if part not in but), key=lambda part: (-counts[part], part)))
+
+    def blank(self, i: int, *, cohort: bool = False) -> Point:
+        """Bucket `i` with nothing in it."""
+        start, end = self.edges[i], self.edges[i + 1]
+        ripe = end + (self.horizon if cohort else timedelta())
+        unfinished = ripe > self.now or not figures.is_whole(start, end, self.bucket, self.zone)
+        return Point(start.astimezone(self.zone), end.astimezone(self.zone), None, 0, unfinished)
+
+    def blank_total(self) -> Point:
+        """The whole range with nothing in it."""
+        return Point(self.since.astimezone(self.zone), self.until.astimezone(self.zone), None, 0)
+
 
 def _window(borders: Sequence[datetime], now: datetime, horizon: timedelta, demo: bool) -> Window:
-    microseconds = horizon // timedelta(microseconds=1)
-    return Window(tuple(one.astimezone(UTC) for one in borders), now, microseconds, demo)
+    return Window(tuple(one.astimezone(UTC) for one in borders), now, horizon, demo)
 
 
 def _scale(of: Fact) -> float:
-    durations = (Fact.CLOSING, Fact.STAY, Fact.QUEUE, Fact.REVIEW_WAIT, Fact.WAITING_MACHINE, Fact.WAITING_PERSON)
-    return 1e-6 if of in durations else 1
+    return 1e-6 if of in _MICROSECONDS else 1
 
 
-Measure = Literal["rows", "cases", "amount"]
-
-
-def _counted(
+def _count(
     a: _Asked, key: str, label: str, of: Fact, parts: Collection[str] | None, measure: Measure = "rows"
 ) -> Series:
-    """A series of counts or sums: where nothing was counted it is zero."""
+    """Counts or sums: where nothing was counted they are zero, and only there."""
 
-    def sum_of(found: Iterable[Total]) -> tuple[int, int]:
+    def filled(blank: Point, found: Iterable[Total]) -> Point:
         chosen = [one for one in found if parts is None or one.part in parts]
-        return sum(getattr(one, measure) for one in chosen), sum(one.rows for one in chosen)
+        return replace(blank, value=sum(getattr(one, measure) for one in chosen), n=sum(one.rows for one in chosen))
 
-    points = []
-    for i in a.buckets:
-        value, n = sum_of(one for one in a.totals(of) if one.bucket == i)
-        points.append(replace(a.blank(i), value=value, n=n))
-    # A case may be in several buckets: of different cases the whole is not the sum.
-    value, n = sum_of(a.whole(of) if measure == "cases" else a.totals(of))
-    total = replace(a.blank(), value=value, n=n)
+    points = (filled(a.blank(i), (one for one in a.totals(of) if one.bucket == i)) for i in a.buckets)
+    # A case may be in several buckets: the whole of different cases is not their sum.
+    whole = a.totals(of, a.window(a.since, a.until)) if measure == "cases" else a.totals(of)
+    total = filled(a.blank_total(), whole)
     return Series(key, label, tuple(points), total, of, None if parts is None else tuple(parts))
 
 
-def _split(
-    a: _Asked, of: Fact, measure: Measure = "rows", *, fixed: Sequence[str] = (), leave: Collection[str] = ()
+def _counts(
+    a: _Asked, of: Fact, measure: Measure = "rows", *, always: Sequence[str] = (), but: Collection[str] = ()
 ) -> tuple[Series, ...]:
-    """One counted series for each part: those that are always shown, then the most frequent; the rest in one."""
-    found = [part for part in a.parts(of, leave) if part not in fixed]
-    shown, rest = _bounded([*fixed, *found])
-    series = [_counted(a, part, words(part), of, (part,), measure) for part in shown]
+    """Counts or sums of each part: those that are always shown, then the most frequent, and the rest as one."""
+    found = (*always, *(part for part in a.parts(of, but=but) if part not in always))
+    shown, rest = _bounded(found)
+    series = [_count(a, part, figures.words(part), of, (part,), measure) for part in shown]
     if rest:
-        series.append(_counted(a, "others", f"{len(rest)} others", of, rest, measure))
+        series.append(_count(a, "others", f"{len(rest)} others", of, rest, measure))
     return tuple(series)
 
 
-def _bounded(parts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def _bounded(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (parts, ()) if len(parts) <= MOST_PARTS else (parts[: MOST_PARTS - 1], parts[MOST_PARTS - 1 :])
 
 
@@ -502,370 +294,236 @@ def _rate(
     *,
     cohort: bool = False,
 ) -> Series:
-    """A rate with its interval: how many of `among` (None: of all) are `parts`. With nothing to divide by it is None."""
+    """How many of `among` (None: of all) are `parts`, with its interval; None where there is nothing to divide by."""
 
-    def of_totals(blank: Point, found: Iterable[Total]) -> Point:
+    def filled(blank: Point, found: Iterable[Total]) -> Point:
         rows = [one for one in found if among is None or one.part in among]
         n, hits = sum(one.rows for one in rows), sum(one.rows for one in rows if one.part in parts)
         if not n:
             return blank
-        lower, upper = wilson(hits, n)
+        lower, upper = figures.wilson(hits, n)
         return replace(blank, value=hits / n, n=n, lower=lower, upper=upper)
 
-    points = tuple(
-        of_totals(a.blank(i, cohort=cohort), (one for one in a.totals(of) if one.bucket == i)) for i in a.buckets
-    )
-    total = a.blank()
-    if not cohort:
-        total = of_totals(total, a.totals(of))
-    elif (ripe := min(a.until, a.now - a.horizon)) > a.since:
-        total = of_totals(replace(total, end=ripe.astimezone(a.zone)), a.totals(of, (a.since, ripe)))
-    else:
-        total = replace(total, end=total.start)
-    return Series(key, label, points, total, of, tuple(parts), None if among is None else tuple(among))
+    points = (filled(a.blank(i, cohort=cohort), (one for one in a.totals(of) if one.bucket == i)) for i in a.buckets)
+    total = a.blank_total()
+    ripe = min(a.until, a.now - a.horizon) if cohort else a.until
+    if ripe == a.until:
+        total = filled(total, a.totals(of))
+    elif ripe > a.since:
+        total = filled(replace(total, end=ripe.astimezone(a.zone)), a.totals(of, a.window(a.since, ripe)))
+    return Series(key, label, tuple(points), total, of, tuple(parts), None if among is None else tuple(among))
 
 
-def _rates(
-    a: _Asked, of: Fact, among: Sequence[str], hits: Sequence[str], *, fixed: Sequence[str] = (), prefix: str = ""
+def _shares(
+    a: _Asked,
+    of: Fact,
+    parts: tuple[str, ...],
+    among: Collection[str] | None,
+    *,
+    always: Sequence[str] = (),
+    prefix: str = "",
 ) -> tuple[Series, ...]:
-    """A rate over all `hits`, then one for each of them; their sum is the first, because every row has one part."""
-    found = [part for part in hits if part not in fixed]
-    shown, rest = _bounded([*found, *fixed])
-    every = tuple(dict.fromkeys((*hits, *fixed)))
+    """The rate of all these parts together, then of each: they add up to it, because every row has one part."""
+    every = (*(part for part in parts if part not in always), *always)
+    shown, rest = _bounded(every)
     series = [_rate(a, "all", "All", of, every, among)]
-    series += [
-        _rate(a, part.removeprefix(prefix), words(part.removeprefix(prefix)), of, (part,), among) for part in shown
-    ]
+    for part in shown:
+        key = part.removeprefix(prefix)
+        series.append(_rate(a, key, figures.words(key), of, (part,), among))
     if rest:
         series.append(_rate(a, "others", f"{len(rest)} others", of, rest, among))
     return tuple(series)
 
 
 def _percentiles(a: _Asked, of: Fact, parts: Mapping[str, str]) -> tuple[Series, ...]:
-    """The 50th, 90th and 95th percentile and the largest value for each part; the parts after the first are secondary.
-    Of fewer than 20 values there is no 95th percentile but the largest value, so only that is given."""
-    scale = _scale(of)
+    """Four series for each part: 50th, 90th and 95th percentile, and the largest value. Of fewer than 20 values the
+    95th percentile is the largest one, and only that is given. The parts after the first are secondary."""
     found = {(one.part, one.bucket): one for one in a.spreads(of)}
+
+    def filled(blank: Point, part: str, bucket: int, stat: str) -> Point:
+        spread = found.get((part, bucket))
+        if spread is None:
+            return blank
+        value = None if stat == "p95" and spread.n < figures.FEW else getattr(spread, stat) * _scale(of)
+        return replace(blank, value=value, n=spread.n)
+
     series = []
     for number, (part, label) in enumerate(parts.items()):
         for stat, name in (("p50", "p50"), ("p90", "p90"), ("p95", "p95"), ("largest", "max")):
-
-            def point(blank: Point, spread: Spread | None, stat: str = stat) -> Point:
-                if spread is None:
-                    return blank
-                few = stat == "p95" and spread.n < FEW
-                return replace(blank, value=None if few else getattr(spread, stat) * scale, n=spread.n)
-
-            points = tuple(point(a.blank(i), found.get((part, i))) for i in a.buckets)
-            total = point(a.blank(), found.get((part, -1)))
-            title = f"{label}, {name}" if len(parts) > 1 else name
-            series.append(Series(f"{part}.{name}", title, points, total, of, (part,), None, number > 0))
+            points = tuple(filled(a.blank(i), part, i, stat) for i in a.buckets)
+            total = filled(a.blank_total(), part, -1, stat)
+            series.append(Series(f"{part}.{name}", f"{label}, {name}", points, total, of, (part,), None, number > 0))
     return tuple(series)
 
 
-_FEW_NOTE = f"Of fewer than {FEW} values the 95th percentile is the largest one, so only the maximum is drawn there."
+def _figure(
+    key: str, series: tuple[Series, ...], *, n: int, summary: str, notes: Sequence[str] = (), hours: str = ""
+) -> Figure:
+    said = figures.SAID[key]
+    said = replace(
+        said, definition=said.definition.replace("{hours}", hours), formula=said.formula.replace("{hours}", hours)
+    )
+    return Figure(key, said, n, summary, series, tuple(notes))
 
 
-def _sum_n(series: Iterable[Series]) -> int:
-    return sum(one.total.n for one in series)
-
-
-def _parts_said(series: Iterable[Series], unit: Unit) -> str:
-    """The totals of counted series in a sentence, the largest first, without what is zero."""
+def _counted_figure(key: str, series: tuple[Series, ...], *, notes: Sequence[str] = (), empty: str = "None.") -> Figure:
+    """A figure of counts or sums that says its totals, the largest first, without those that are zero."""
+    unit: Unit = figures.SAID[key].unit
     found = sorted((one for one in series if one.total.value), key=lambda one: -(one.total.value or 0))
-    return "; ".join(f"{show(one.total.value, unit)} {one.label[0].lower()}{one.label[1:]}" for one in found) or "None."
+    said = "; ".join(f"{one.label}: {show(one.total.value, unit)}" for one in found)
+    return _figure(key, series, n=sum(one.total.n for one in series), summary=said or empty, notes=notes)
 
 
-def _rate_said(point: Point, nothing: str = "Nothing to measure in this range.") -> str:
-    if point.value is None:
-        return nothing
-    hits = round(point.value * point.n)
-    return f"{show(point.value, 'share')} ({hits:,} of {point.n:,}; {_interval(point)})"
+def _rate_figure(
+    key: str, series: tuple[Series, ...], *, notes: Sequence[str] = (), empty: str = NOTHING, hours: str = ""
+) -> Figure:
+    """A figure of rates that says the first of them over the whole range."""
+    total = series[0].total
+    said = empty
+    if total.value is not None:
+        interval = f"95 % interval {show(total.lower, 'share')} to {show(total.upper, 'share')}"
+        said = f"{show(total.value, 'share')} ({round(total.value * total.n):,} of {total.n:,}; {interval})"
+    return _figure(key, series, n=total.n, summary=said, notes=notes, hours=hours)
 
 
-def _interval(point: Point) -> str:
-    return f"95 % interval {(point.lower or 0) * 100:.0f} to {(point.upper or 0) * 100:.0f} %"
-
-
-def _spread_said(series: Sequence[Series]) -> str:
+def _spread_figure(key: str, series: tuple[Series, ...], *, notes: Sequence[str] = (), empty: str = NOTHING) -> Figure:
+    """A figure of percentiles that says them for each part that has values."""
     said = []
-    for number in range(0, len(series), 4):
-        four = series[number : number + 4]
-        if four[0].total.n:
-            name = four[0].label.rpartition(", ")[0]
-            stats = ", ".join(
+    for first in series[::4]:
+        if first.total.n:
+            label, four = first.label.rpartition(", ")[0], [one for one in series if one.parts == first.parts]
+            stats = (
                 f"{one.key.rpartition('.')[2]} {span(one.total.value)}" for one in four if one.total.value is not None
             )
-            said.append(f"{name + ': ' if name else ''}{stats} (n = {four[0].total.n:,})")
-    return "; ".join(said) or "Nothing to measure in this range."
-
-
-def words(part: str) -> str:
-    """What a part is called for people. A name that came from outside keeps only signs that mean nothing anywhere."""
-    if part in _WORDS:
-        return _WORDS[part]
-    safe = "".join(sign if sign.isascii() and (sign.isalnum() or sign in " ._:/-") else "?" for sign in part[:60])
-    return (safe[:1].upper() + safe[1:]).replace("_", " ")
-
-
-_WORDS = {
-    "": "No name",
-    "none": "No model called",
-    "hold": "On hold after approval",
-    "cancelled": "Withdrawn",
-    "our_bug": "Our own bug",
-    "propose": "Proposals",
-    "apply": "Effects",
-    "undo": "Undoing effects",
-    "no_proposal": "No proposal there",
-    "rerun": "Sent back to the model",
-    "ask": "Question asked",
-    "escalate": "Passed to a lead",
-    "manual": "Taken by hand",
-    "unfit": "Taken by hand despite a proposal",
-    "replaced": "Every material field replaced",
-    "effect_failed": "Taken by hand after the effect was refused",
-    "deadline": "The deadline passed",
-    "lost": "Worker lost: a request may have left",
-}
+            said.append(f"{label}: {', '.join(stats)} (n = {first.total.n:,})")
+    few = f"Of fewer than {figures.FEW} values the 95th percentile is the largest one: there only the maximum is drawn."
+    n = sum(one.total.n for one in series[::4])
+    return _figure(key, series, n=n, summary="; ".join(said) or empty, notes=(few, *notes))
 
 
 # --- Flow -----------------------------------------------------------------------------------------------------------
 
 
 def _flow(a: _Asked) -> Figure:
-    series = (
-        _counted(a, "arrived", "Arrived", Fact.ARRIVAL, None),
-        *(_counted(a, part, words(part), Fact.ENDING, (part,)) for part in ("completed", "cancelled", "failed")),
+    leaving = ("completed", "cancelled", "failed")
+    arrived = _count(a, "arrived", "Arrived", Fact.SUBMITTED, None)
+    left = (_count(a, part, figures.words(part), Fact.ENDING, (part,)) for part in leaving)
+    return _counted_figure("flow", (arrived, *left), notes=("A case that fails and completes later counts as both.",))
+
+
+def _waiting_now(a: _Asked) -> Figure:
+    labels = {
+        "propose": "For the model", "apply": "For its effect to leave", "undo": "For its effect to be undone",
+        "waiting_for_review": "For a reviewer", "escalated": "For a lead", "needs_information": "For the submitter",
+        "failed": "Failed, for a lead",
+    }  # fmt: skip
+    moment = a.now.astimezone(a.zone)
+    series = []
+    for of in (Fact.WAITING_MACHINE, Fact.WAITING_PERSON):
+        for one in sorted(found for found in a.spreads(of) if found.bucket == -1):
+            for name, value in (("oldest", one.largest), ("p50", one.p50)):
+                point = Point(moment, moment, value * _scale(of), one.n)
+                label = f"{labels.get(one.part, figures.words(one.part))}, {name}"
+                series.append(Series(f"{one.part}.{name}", label, (point,), point, of, (one.part,)))
+    said = (
+        f"{one.label.rpartition(', ')[0]}: {show(one.total.n, 'cases')}, the oldest {span(one.total.value or 0)}"
+        for one in series[::2]
     )
-    arrived, completed = series[0].total.value, series[1].total.value
-    return Figure(
-        "flow", "flow", "How many cases come in, and how many leave?",
-        "Cases submitted in the bucket, and cases that completed, were withdrawn or failed in it, each at its own time.",
-        "count of cases submitted; count of moves to completed, cancelled and failed (rollbacks left out)",
-        "event time", "cases", "lines", _sum_n(series),
-        f"{arrived:,.0f} arrived, {completed:,.0f} completed.", series,
-        ("A case that fails, is retried and completes counts under both.",),
-    )  # fmt: skip
+    n = sum(one.total.n for one in series[::2])
+    return _figure("waiting_now", tuple(series), n=n, summary="; ".join(said) or "Nothing waits.")
 
 
 def _lead_time(a: _Asked) -> Figure:
     series = _percentiles(a, Fact.CLOSING, {"completed": "Completed", "cancelled": "Withdrawn"})
-    return Figure(
-        "lead_time", "flow", "How long does a case take, from submission to its end?",
-        "Time from the submission to the move by which a case completed or was withdrawn, for cases that closed in the "
-        "bucket. A reopened case closes at its last ending; a rollback changes nothing about when the work was done.",
-        "closed at - submitted at; percentiles by nearest rank",
-        "completion time", "seconds", "lines", series[0].total.n + series[4].total.n, _spread_said(series), series,
-        (_FEW_NOTE, "Cases that are still open are not in it: read it beside the completion rate."),
-    )  # fmt: skip
+    note = "Cases that are still open are not in it: read it beside the completion rate."
+    return _spread_figure("lead_time", series, notes=(note,))
 
 
 def _time_in_state(a: _Asked) -> Figure:
-    closed = {None: 0} | {i: 0 for i in a.buckets}
-    for one in a.totals(Fact.CLOSING):
-        closed[one.bucket] += one.rows
-        closed[None] += one.rows
+    closed = [sum(one.n for one in a.spreads(Fact.CLOSING) if one.bucket == i) for i in a.buckets]
 
     def averaged(point: Point, n: int) -> Point:
         amount = int(point.value or 0)
-        return replace(point, value=amount / n / 1e6 if n else None, n=n, amount=amount)
+        return replace(point, value=amount / n * 1e-6 if n else None, n=n, amount=amount)
 
-    series = []
-    for one in _split(a, Fact.STAY, "amount"):
-        points = tuple(averaged(point, closed[i]) for i, point in enumerate(one.points))
-        series.append(replace(one, points=points, total=averaged(one.total, closed[None])))
+    series = [
+        replace(
+            one,
+            points=tuple(averaged(point, closed[i]) for i, point in enumerate(one.points)),
+            total=averaged(one.total, sum(closed)),
+        )
+        for one in _counts(a, Fact.STAY, "amount")
+    ]
     series.sort(key=lambda one: -(one.total.amount or 0))
-    shares = "; ".join(f"{one.label}: {span(one.total.value)}" for one in series[:4] if one.total.value is not None)
-    return Figure(
-        "time_in_state", "flow", "Where does that time go?",
-        "Average time that the cases closed in the bucket had spent in each state and step before they closed. The "
-        "parts add up to the average lead time exactly.",
-        "sum over the cases of (left - entered) / cases closed; pending/apply up to the end of the hold is the hold",
-        "completion time", "seconds", "bars", closed[None], shares or "Nothing to measure in this range.",
-        tuple(series),
-        ("The time that a person had a case open is not known here: it is inside the waiting for review.",),
-    )  # fmt: skip
+    said = "; ".join(f"{one.label}: {span(one.total.value)}" for one in series if one.total.value)
+    note = "How long a person had a case open is not known: it is inside the waiting for review."
+    return _figure("time_in_state", tuple(series), n=sum(closed), summary=said or NOTHING, notes=(note,))
 
 
 def _queue_time(a: _Asked) -> Figure:
-    series = _percentiles(a, Fact.QUEUE, {"propose": "Proposals", "apply": "Effects", "undo": "Undoing effects"})
-    return Figure(
-        "queue_time", "flow", "How long does machine work wait for a worker?",
-        "Time from when an attempt could have started to when it started, for attempts started in the bucket. Planned "
-        "waits between tries and the hold after an approval do not count; waiting for a person never does.",
-        "started at - eligible at, for each attempt; eligible: the due time that the worker found",
-        "event time", "seconds", "lines", sum(one.total.n for one in series[::4]), _spread_said(series), series,
-        (_FEW_NOTE, "A queue that stands still starts nothing, so read it beside what waits now."),
-    )  # fmt: skip
-
-
-def _waiting_now(a: _Asked) -> Figure:
-    moment = a.now.astimezone(a.zone)
-    labels = {
-        "propose": "For a model call", "apply": "For an effect to leave", "undo": "For an effect to be undone",
-        "waiting_for_review": "For a reviewer", "escalated": "For a lead", "needs_information": "For the submitter",
-        "failed": "Failed, for a lead",
-    }  # fmt: skip
-    series = []
-    for of in (Fact.WAITING_MACHINE, Fact.WAITING_PERSON):
-        for one in a.spreads(of):
-            if one.bucket == -1:
-                for stat, name in ((one.largest, "oldest"), (one.p50, "p50")):
-                    point = Point(moment, moment, stat / 1e6, one.n)
-                    label = f"{labels.get(one.part, words(one.part))}, {name}"
-                    series.append(Series(f"{one.part}.{name}", label, (point,), point, of, (one.part,)))
-    said = "; ".join(
-        f"{one.label.removesuffix(', oldest')}: {one.total.n:,}, the oldest for {span(one.total.value or 0)}"
-        for one in series[::2]
-    )
-    return Figure(
-        "waiting_now", "flow", "What waits right now, and for how long?",
-        "Age of the cases that wait at this moment: for machine work since it was due, for people since the case came "
-        "to them.",
-        "now - due at, for cases due and not started; now - entered, for cases with a person",
-        "now", "seconds", "now", sum(one.total.n for one in series[::2]), said or "Nothing waits.", tuple(series),
-    )  # fmt: skip
+    series = _percentiles(a, Fact.QUEUE, {"propose": "Proposals", "apply": "Effects", "undo": "Rollbacks"})
+    note = "A queue that stands still starts nothing: read it beside what waits right now."
+    return _spread_figure("queue_time", series, notes=(note,))
 
 
 def _review_wait(a: _Asked) -> Figure:
-    series = _percentiles(a, Fact.REVIEW_WAIT, {"waiting_for_review": "By a reviewer", "escalated": "By a lead"})
-    return Figure(
-        "review_wait", "flow", "How long do people take to decide?",
-        "Time from when a case came before a person to that person's verdict, for verdicts given in the bucket. A "
-        "case passed to a lead begins to wait anew; one that its deadline passed on does not.",
-        "verdict at - entered review at; percentiles by nearest rank",
-        "event time", "seconds", "lines", sum(one.total.n for one in series[::4]), _spread_said(series), series,
-        (_FEW_NOTE, "By the calendar: nights and weekends count. Waiting and working are not told apart."),
-    )  # fmt: skip
+    series = _percentiles(a, Fact.REVIEW_WAIT, {"waiting_for_review": "Reviewers", "escalated": "Leads"})
+    note = "By the calendar: nights and weekends count. Waiting and working on a case are not told apart."
+    return _spread_figure("review_wait", series, notes=(note,))
 
 
 # --- Quality --------------------------------------------------------------------------------------------------------
 
-_STAYED = ("straight_through", "completed", "open")
-
 
 def _completion(a: _Asked) -> Figure:
-    hours = f"{a.horizon / timedelta(hours=1):g} h"
-    series = _rate(
-        a, "completed", f"Completed within {hours}", Fact.ARRIVAL, ("straight_through", "completed"), _STAYED,
-        cohort=True,
-    )  # fmt: skip
-    withdrawn = sum(one.rows for one in a.totals(Fact.ARRIVAL) if one.part == "withdrawn")
-    young = sum(one.rows for one in a.totals(Fact.ARRIVAL) if one.part in _STAYED) - series.total.n
-    notes = [f"Buckets younger than {hours} are hollow: their cases still have time."]
-    if withdrawn:
-        notes.append(f"{show(withdrawn, 'cases')} withdrawn within {hours} left out.")
-    if young:
-        notes.append(f"{show(young, 'cases')} too young for the total.")
-    return Figure(
-        "completion", "quality", "Do cases complete in time?",
-        f"Of the cases submitted in the bucket, the share that reached completed within {hours}. Withdrawn cases are "
-        "left out; a case that a reviewer declined is completed, and one that was rolled back later stays so.",
-        f"cases that reached completed within {hours} of their submission / (cases submitted - cases withdrawn within "
-        f"{hours}); Wilson interval",
-        "arrival cohort", "share", "rate", series.total.n, _rate_said(series.total, "No case is old enough."),
-        (series,), tuple(notes),
-    )  # fmt: skip
-
-
-def _straight_through(a: _Asked) -> Figure:
-    hours = f"{a.horizon / timedelta(hours=1):g} h"
-    series = _rate(
-        a, "straight_through", "Without a person", Fact.ARRIVAL, ("straight_through",), _STAYED, cohort=True
-    )  # fmt: skip
-    return Figure(
-        "straight_through", "quality", "How many cases complete without a person?",
-        f"Of the cases submitted in the bucket, the share that completed within {hours} with no act of any person "
-        "between submission and completion, answers of the submitter included.",
-        "cases completed with no event of a person but the submission / (cases submitted - cases withdrawn)",
-        "arrival cohort", "share", "rate", series.total.n, _rate_said(series.total, "No case is old enough."),
-        (series,),
-    )  # fmt: skip
+    series = _rate(a, "completed", f"Completed within {a.hours}", Fact.ARRIVAL, _IN_TIME, _STAYED, cohort=True)
+    found = a.totals(Fact.ARRIVAL)
+    withdrawn = sum(one.rows for one in found if one.part == "withdrawn")
+    young = sum(one.rows for one in found if one.part in _STAYED) - series.total.n
+    notes = [f"Buckets that are not yet {a.hours} old are hollow: their cases still have time."]
+    notes += [f"Left out: {show(withdrawn, 'cases')} withdrawn within {a.hours}."] if withdrawn else []
+    notes += [f"Too young for the total: {show(young, 'cases')}."] if young else []
+    return _rate_figure("completion", (series,), notes=notes, empty="No case is old enough.", hours=a.hours)
 
 
 def _flow_rate(a: _Asked) -> Figure:
-    series = _rate(a, "completed", "Completed", Fact.ENDING, ("completed",))
-    return Figure(
-        "flow_rate", "quality", "Of what ends, how much completes?",
-        "Of the cases that completed, failed or were withdrawn in the bucket, the share that completed, whenever they "
-        "were submitted. It says how the load goes, not how well: while a backlog grows the easy cases end first.",
-        "moves to completed / moves to completed, failed or cancelled; Wilson interval",
-        "event time", "share", "rate", series.total.n, _rate_said(series.total), (series,),
-    )  # fmt: skip
+    return _rate_figure("flow_rate", (_rate(a, "completed", "Completed", Fact.ENDING, ("completed",)),))
+
+
+def _straight_through(a: _Asked) -> Figure:
+    parts = ("straight_through",)
+    series = _rate(a, "straight_through", "Without a person", Fact.ARRIVAL, parts, _STAYED, cohort=True)
+    return _rate_figure("straight_through", (series,), empty="No case is old enough.", hours=a.hours)
 
 
 def _reversal(a: _Asked) -> Figure:
-    series = _rate(a, "rolled_back", "Rolled back since", Fact.REVERSAL, ("rolled_back",))
-    return Figure(
-        "reversal", "quality", "How much had to be rolled back?",
-        "Of the cases whose effects were applied in the bucket, the share that was rolled back since, up to now.",
-        "cases rolled back / cases whose effects were applied; Wilson interval",
-        "completion time", "share", "rate", series.total.n, _rate_said(series.total), (series,),
-        ("Young buckets may still grow.",),
-    )  # fmt: skip
+    series = _rate(a, "rolled_back", "Rolled back", Fact.REVERSAL, ("rolled_back",))
+    return _rate_figure("reversal", (series,), notes=("The later a bucket, the more may still be rolled back.",))
 
 
 def _review_rate(a: _Asked) -> Figure:
-    causes = a.parts(Fact.PROPOSED, leave=("none",))
-    series = _rates(a, Fact.PROPOSED, tuple(dict.fromkeys((*causes, "none"))), causes)
-    return Figure(
-        "review_rate", "quality", "How often does a proposal go to a person, and why?",
-        "Of the cases that got their first usable proposal in the bucket, the share that came before a person then or "
-        "later, by the cause of the first time. Cases, not rounds, are counted.",
-        "cases that entered review / cases with a usable proposal, by the time of the proposal; Wilson interval",
-        "event time", "share", "shares", series[0].total.n, _rate_said(series[0].total), series,
-        ("Cases without any usable proposal are not in it: see what comes before people, and manual fallback.",),
-    )  # fmt: skip
+    series = _shares(a, Fact.PROPOSED, a.parts(Fact.PROPOSED, but=("none",)), None)
+    note = "Cases that never got a usable proposal are not in it: see what brings cases before a person."
+    return _rate_figure("review_rate", series, notes=(note,))
 
 
 def _review_causes(a: _Asked) -> Figure:
-    series = _split(a, Fact.REVIEW_ENTRY, "cases")
-    return Figure(
-        "review_causes", "quality", "What brings cases before a person?",
-        "Different cases that came to waiting for review or escalated in the bucket, by cause; model failures, "
-        "reopened and taken back cases included.",
-        "different cases with a move into review, by the cause of the move",
-        "event time", "cases", "bars", _sum_n(series), _parts_said(series, "cases"), series,
-    )  # fmt: skip
+    return _counted_figure("review_causes", _counts(a, Fact.REVIEW_ENTRY, "cases"))
 
 
 def _reviewed_share(a: _Asked) -> Figure:
-    series = _rate(a, "reviewed", "Decided by a person", Fact.COMPLETION, ("person",))
-    return Figure(
-        "reviewed_share", "quality", "How many completed cases did a person decide?",
-        "Of the cases completed in the bucket, the share with at least one verdict of a person. It is not the review "
-        "rate: that counts proposals, this counts endings.",
-        "completed cases with a verdict of a person / completed cases; Wilson interval",
-        "completion time", "share", "rate", series.total.n, _rate_said(series.total), (series,),
-    )  # fmt: skip
-
-
-_OVERRIDES = ("material", "flipped", "replaced")
+    return _rate_figure("reviewed_share", (_rate(a, "reviewed", "By a person", Fact.COMPLETION, ("person",)),))
 
 
 def _override_rate(a: _Asked) -> Figure:
-    series = _rate(a, "overridden", "Changed by the reviewer", Fact.REVIEWED, _OVERRIDES)
-    return Figure(
-        "override_rate", "quality", "How often do people change what the model proposed?",
-        "Of the cases with a usable proposal whose final verdict a person gave in the bucket, the share where a "
-        "material field was changed or the decision turned into its opposite.",
-        "cases decided with a material change, a flip or all material fields replaced / cases decided by a person on a "
-        "usable proposal; Wilson interval",
-        "event time", "share", "rate", series.total.n, _rate_said(series.total), (series,),
-        ("Risky cases are reviewed more often than others, so this is not the model's error rate.",),
-    )  # fmt: skip
+    series = _rate(a, "overridden", "Changed", Fact.REVIEWED, _OVERRIDES)
+    note = "Risky cases are reviewed more often than others, so this is not the model's error rate."
+    return _rate_figure("override_rate", (series,), notes=(note,))
 
 
 def _decision_classes(a: _Asked) -> Figure:
-    series = _split(a, Fact.VERDICT, fixed=("unchanged", "cosmetic", "material", "flipped"))
-    return Figure(
-        "decision_classes", "quality", "What do people do with proposals?",
-        "Verdicts of people in the bucket, each in one class: unchanged, cosmetic or material edit, flipped, every "
-        "material field replaced, sent back, asked, escalated, by hand, or decided where there was no proposal.",
-        "count of verdicts by class; rejecting a proposal that would have done something is a flip",
-        "event time", "decisions", "bars", _sum_n(series), _parts_said(series, "decisions"), series,
-    )  # fmt: skip
+    always = ("unchanged", "cosmetic", "material", "flipped")
+    return _counted_figure("decision_classes", _counts(a, Fact.VERDICT, always=always))
 
 
 # --- The model ------------------------------------------------------------------------------------------------------
@@ -874,305 +532,254 @@ _STATUSES = (CostStatus.PRICED, CostStatus.ESTIMATED, CostStatus.UNPRICED, CostS
 
 
 def _by_status(totals: Iterable[Total]) -> tuple[int, dict[CostStatus, int]]:
-    """The known cost, and how many attempts there are of each status."""
+    """The known cost in nano-dollars, and how many attempts there are of each status."""
     nano, calls = 0, dict.fromkeys(CostStatus, 0)
     for one in totals:
-        status = CostStatus(one.part) if one.part in _STATUSES else CostStatus.UNKNOWN
-        calls[status] += one.rows
-        nano += one.amount if status in (CostStatus.PRICED, CostStatus.ESTIMATED) else 0
+        calls[CostStatus(one.part)] += one.rows
+        nano += one.amount
     return nano, calls
 
 
 def _model_calls(a: _Asked) -> Figure:
-    series = _split(a, Fact.CALL, "amount", fixed=("answered", "failed"))
-    total = sum(one.total.value or 0 for one in series)
-    return Figure(
-        "model_calls", "model", "How often is the model called?",
-        "Requests that left for the provider in the bucket: retries, time-outs, unusable answers and re-runs included.",
-        "sum of the requests of each attempt, by the attempt's start; the built-in rules are no model",
-        "event time", "requests", "bars", int(total),
-        _parts_said(series, "requests") if total else spent(a.totals(Fact.COST)), series,
-    )  # fmt: skip
+    series = _counts(a, Fact.CALL, "amount", always=("answered", "failed"))
+    return _counted_figure("model_calls", series, empty=spent(a.totals(Fact.COST)))
 
 
 def _tokens(a: _Asked) -> Figure:
-    series = _split(a, Fact.TOKENS, "amount", fixed=metrics.TOKEN_BUCKETS)
-    counted = series[0].total.n
-    calls = sum(one.rows for one in a.totals(Fact.CALL))
-    notes = (f"{calls - counted:,} of {calls:,} attempts reported no usage.",) if calls > counted else ()
-    total = sum(one.total.value or 0 for one in series)
-    return Figure(
-        "tokens", "model", "How many tokens does it use?",
-        "Tokens that the provider reported, in five buckets that do not overlap: the three of input add up to its input "
-        "total, the two of output to its output total.",
-        "sum over the attempts with a reported usage, by their start",
-        "event time", "tokens", "bars", counted,
-        f"{total:,.0f} tokens in {counted:,} attempts." if counted else spent(a.totals(Fact.COST)), series, notes,
-    )  # fmt: skip
+    series = _counts(a, Fact.TOKENS, "amount", always=metrics.TOKEN_BUCKETS)
+    reported, calls = series[0].total.n, sum(one.rows for one in a.totals(Fact.CALL))
+    notes = (f"{calls - reported:,} of {calls:,} attempts reported no usage.",) if calls > reported else ()
+    figure = _counted_figure("tokens", series, notes=notes, empty=spent(a.totals(Fact.COST)))
+    return replace(figure, n=reported)
 
 
 def _cost(a: _Asked) -> Figure:
-    series = tuple(
-        _counted(a, str(one), words(str(one)), Fact.COST, (str(one),), "amount")
-        for one in (CostStatus.PRICED, CostStatus.ESTIMATED)
-    )
+    statuses = (str(CostStatus.PRICED), str(CostStatus.ESTIMATED))
+    series = tuple(_count(a, one, figures.words(one), Fact.COST, (one,), "amount") for one in statuses)
     _, calls = _by_status(a.totals(Fact.COST))
     notes = []
     if calls[CostStatus.UNPRICED]:
-        notes.append("Unpriced: the tokens are known and the price of the model is not, so they are not in the sum.")
+        notes.append("Unpriced: the tokens are known, the price of the model is not. They are not in the sum.")
     if calls[CostStatus.UNKNOWN]:
-        notes.append("Unknown: no usage came back, as after a time-out; such a call may have been billed.")
-    return Figure(
-        "cost", "model", "What does the model cost?",
-        "Cost of the calls begun in the bucket, at the prices in force then, stored with each call and never repriced.",
-        "sum over the attempts of tokens x unit price, in US dollars; estimated: tokens counted here",
-        "event time", "nano-dollars", "bars", _sum_n(series), spent(a.totals(Fact.COST)), series, tuple(notes),
-    )  # fmt: skip
+        notes.append("Unknown: no usage came back, as after a time-out. Such a call may have been billed.")
+    figure = _counted_figure("cost", series, notes=notes)
+    return replace(figure, summary=spent(a.totals(Fact.COST)))
 
 
 def _cost_status(a: _Asked) -> Figure:
-    series = tuple(_counted(a, str(one), words(str(one)), Fact.COST, (str(one),)) for one in _STATUSES)
-    return Figure(
-        "cost_status", "model", "How sure is that cost?",
-        "Attempts begun in the bucket by what is known of their cost: priced, estimated, no price known, no usage "
-        "known, or answered by the built-in rules, where no model is called.",
-        "count of attempts by cost status",
-        "event time", "attempts", "bars", _sum_n(series), _parts_said(series, "attempts"), series,
-    )  # fmt: skip
+    return _counted_figure("cost_status", _counts(a, Fact.COST, always=[str(one) for one in _STATUSES]))
 
 
 def _cost_by_model(a: _Asked) -> Figure:
-    series = _split(a, Fact.MODEL_COST, "amount")
-    return Figure(
-        "cost_by_model", "model", "Which model costs what?",
-        "The known cost of the calls begun in the bucket, by the model that answered.",
-        "sum of the priced and estimated cost by model",
-        "event time", "nano-dollars", "bars", _sum_n(series),
-        _parts_said(series, "nano-dollars") if series else spent(a.totals(Fact.COST)), series,
-    )  # fmt: skip
+    series = _counts(a, Fact.MODEL_COST, "amount")
+    named = (
+        replace(one, label=figures.plain(one.key) or "No name") if one.parts == (one.key,) else one for one in series
+    )
+    return _counted_figure("cost_by_model", tuple(named), empty=spent(a.totals(Fact.COST)))
 
 
 def _latency(a: _Asked) -> Figure:
-    series = _percentiles(a, Fact.LATENCY, {"answered": "Answered", "failed": "Failed"})
-    late = {i: 0 for i in a.buckets}
-    for one in a.totals(Fact.ATTEMPT):
-        if one.part == f"propose:{Category.TIMEOUT}":
-            late[one.bucket] += one.rows
-    marked = tuple(
-        replace(
-            one,
-            points=tuple(replace(point, is_at_least=late[i] > 0) for i, point in enumerate(one.points)),
-            total=replace(one.total, is_at_least=sum(late.values()) > 0),
-        )
-        if one.key.startswith("failed.")
-        else one
-        for one in series
-    )
-    notes = [_FEW_NOTE]
-    if sum(late.values()):
-        notes.append(f"{show(sum(late.values()), 'attempts')} timed out and count at their limit: at least that long.")
-    nothing = spent(a.totals(Fact.COST)) if not series[0].total.n + series[4].total.n else ""
-    return Figure(
-        "latency", "model", "How long does a call take?",
-        "Time from the first byte sent to the last received, for calls begun in the bucket; calls that brought a valid "
-        "answer and others apart, because quick refusals would flatter the figure.",
-        "response end - request start, by the monotonic clock; percentiles by nearest rank",
-        "event time", "seconds", "lines", series[0].total.n + series[4].total.n,
-        nothing or _spread_said(marked), marked, tuple(notes),
-    )  # fmt: skip
+    timeouts = [one for one in a.totals(Fact.ATTEMPT) if one.part == f"propose:{Category.TIMEOUT}"]
+    late = {one.bucket for one in timeouts}
+
+    def marked(series: Series) -> Series:
+        points = tuple(replace(point, is_at_least=i in late) for i, point in enumerate(series.points))
+        return replace(series, points=points, total=replace(series.total, is_at_least=bool(late)))
+
+    found = _percentiles(a, Fact.LATENCY, {"answered": "Answered", "failed": "Failed"})
+    series = tuple(marked(one) if one.parts == ("failed",) else one for one in found)
+    n = sum(one.rows for one in timeouts)
+    notes = (f"{show(n, 'attempts')} timed out and count with the time limit: they took at least that long.",)
+    return _spread_figure("latency", series, notes=notes if n else (), empty=spent(a.totals(Fact.COST)))
 
 
 # --- Failures -------------------------------------------------------------------------------------------------------
 
 
-def _failures(a: _Asked, step: str, key: str, title: str, of_what: str, fixed: Sequence[str]) -> Figure:
-    prefix = f"{step}:"
-    every = [part for part in a.parts(Fact.ATTEMPT) if part.startswith(prefix)]
-    fixed = tuple(prefix + one for one in fixed)
-    failed = [part for part in every if part not in (f"{prefix}ok", f"{prefix}open")]
-    series = _rates(a, Fact.ATTEMPT, tuple(dict.fromkeys((*every, *fixed))), failed, fixed=fixed, prefix=prefix)
-    return Figure(
-        key, "failures", title,
-        f"Of the attempts {of_what} started in the bucket, the share that failed, by category; every failed attempt "
-        "has exactly one.",
-        "failed attempts of the category / all attempts started; Wilson interval",
-        "event time", "share", "shares", series[0].total.n, _rate_said(series[0].total), series,
-    )  # fmt: skip
-
-
 def _model_failures(a: _Asked) -> Figure:
-    title = "Why do attempts to get a proposal fail?"
-    return _failures(a, "propose", "model_failures", title, "to get a proposal", (str(Category.UNKNOWN),))
+    return _failures(a, "model_failures", "propose", always=(str(Category.UNKNOWN),))
 
 
 def _effect_failures(a: _Asked) -> Figure:
-    title = "Why do effects fail to be applied?"
-    return _failures(a, "apply", "effect_failures", title, "to apply an effect", ())
+    return _failures(a, "effect_failures", "apply")
 
 
 def _undo_failures(a: _Asked) -> Figure:
-    return _failures(a, "undo", "undo_failures", "Why do rollbacks fail?", "to undo an effect", ())
+    return _failures(a, "undo_failures", "undo")
+
+
+def _failures(a: _Asked, key: str, step: str, *, always: Sequence[str] = ()) -> Figure:
+    prefix = f"{step}:"
+    among = [part for part in a.parts(Fact.ATTEMPT) if part.startswith(prefix)]
+    failed = tuple(part for part in among if part not in (f"{prefix}ok", f"{prefix}open"))
+    shown = [prefix + one for one in always]
+    return _rate_figure(key, _shares(a, Fact.ATTEMPT, failed, among, always=shown, prefix=prefix))
 
 
 def _case_failures(a: _Asked) -> Figure:
-    series = _split(a, Fact.CASE_FAILURE, "cases")
-    return Figure(
-        "case_failures", "failures", "Which failures end the machine's work on a case?",
-        "Different cases that the machine gave up in the bucket, for the model step or an effect, by the category of "
-        "the attempt that was the last straw.",
-        "different cases with a move to failed, or to a person without a usable proposal or with an effect in doubt",
-        "event time", "cases", "bars", _sum_n(series), _parts_said(series, "cases"), series,
-    )  # fmt: skip
+    return _counted_figure("case_failures", _counts(a, Fact.CASE_FAILURE, "cases"))
 
 
 def _manual_fallback(a: _Asked) -> Figure:
-    series = _split(a, Fact.DECIDED, leave=("proposal",))
-    return Figure(
-        "manual_fallback", "failures", "How many cases did people decide without the model?",
-        "Cases whose final decision, given in the bucket, used no proposal of the model, by cause: it failed or was "
-        "late, every material field was replaced, or the case was taken by hand.",
-        "count of final decisions with edits no_proposal or replaced, or with the verdict manual",
-        "event time", "cases", "bars", _sum_n(series), _parts_said(series, "cases"), series,
-        ("Editing a proposal is not manual fallback. The minutes that it cost people are not known here.",),
-    )  # fmt: skip
+    note = "Editing a proposal is not manual fallback. The minutes that it took people are not known."
+    return _counted_figure("manual_fallback", _counts(a, Fact.DECIDED, but=("proposal",)), notes=(note,))
 
 
 def _manual_share(a: _Asked) -> Figure:
-    series = _rate(a, "fallback", "Without the model", Fact.DECIDED, a.parts(Fact.DECIDED, leave=("proposal",)))
-    return Figure(
-        "manual_share", "failures", "Which share of all decisions is that?",
-        "Of the cases whose final decision was given in the bucket, the share decided without a usable proposal.",
-        "manual fallback / cases decided, by people or by a policy; Wilson interval",
-        "event time", "share", "rate", series.total.n, _rate_said(series.total), (series,),
-    )  # fmt: skip
+    parts = a.parts(Fact.DECIDED, but=("proposal",))
+    return _rate_figure("manual_share", (_rate(a, "fallback", "Without the model", Fact.DECIDED, parts),))
 
 
-_FIGURES: tuple[tuple[Section, Callable[[_Asked], Figure]], ...] = (
-    ("flow", _flow),
-    ("flow", _waiting_now),
-    ("flow", _lead_time),
-    ("flow", _time_in_state),
-    ("flow", _queue_time),
-    ("flow", _review_wait),
-    ("quality", _completion),
-    ("quality", _flow_rate),
-    ("quality", _straight_through),
-    ("quality", _reversal),
-    ("quality", _review_rate),
-    ("quality", _review_causes),
-    ("quality", _reviewed_share),
-    ("quality", _override_rate),
-    ("quality", _decision_classes),
-    ("model", _model_calls),
-    ("model", _tokens),
-    ("model", _cost),
-    ("model", _cost_status),
-    ("model", _cost_by_model),
-    ("model", _latency),
-    ("failures", _model_failures),
-    ("failures", _effect_failures),
-    ("failures", _undo_failures),
-    ("failures", _case_failures),
-    ("failures", _manual_fallback),
-    ("failures", _manual_share),
-)
+_FIGURES: dict[str, Callable[[_Asked], Figure]] = {
+    "flow": _flow,
+    "waiting_now": _waiting_now,
+    "lead_time": _lead_time,
+    "time_in_state": _time_in_state,
+    "queue_time": _queue_time,
+    "review_wait": _review_wait,
+    "completion": _completion,
+    "flow_rate": _flow_rate,
+    "straight_through": _straight_through,
+    "reversal": _reversal,
+    "review_rate": _review_rate,
+    "review_causes": _review_causes,
+    "reviewed_share": _reviewed_share,
+    "override_rate": _override_rate,
+    "decision_classes": _decision_classes,
+    "model_calls": _model_calls,
+    "tokens": _tokens,
+    "cost": _cost,
+    "cost_status": _cost_status,
+    "cost_by_model": _cost_by_model,
+    "latency": _latency,
+    "model_failures": _model_failures,
+    "effect_failures": _effect_failures,
+    "undo_failures": _undo_failures,
+    "case_failures": _case_failures,
+    "manual_fallback": _manual_fallback,
+    "manual_share": _manual_share,
+}
 
 
 # --- Tiles ----------------------------------------------------------------------------------------------------------
 
 
-def _tiles(a: _Asked) -> tuple[Tile, ...]:
-    return (_open_now(a), _oldest_waiting(a), _completion_tile(a), _override_tile(a), _cost_tile(a))
-
-
 def _open_now(a: _Asked) -> Tile:
-    length = a.until - a.since
+    window = a.window(a.now - a.length, a.now)
+    value = sum(one.rows for one in a.totals(Fact.OPEN, window))
     with database.reading() as session:
-        window = _window((a.now - length, a.now), a.now, a.horizon, a.demo)
-        found = metrics.totals(session, of=Fact.OPEN, window=window)
-        change = metrics.open_change(session, window=window)
-    value = sum(one.rows for one in found)
+        begun, ended = metrics.begun_and_ended(session, window=window)
     return Tile(
-        "open_now", "Open now", "Cases that are not over at this moment; before: one range length ago.",
-        "cases", value, value - change["began"] + change["ended"], value, show(value, "cases"), "down",
-    )  # fmt: skip
+        "open_now",
+        "Open now",
+        "Cases that are not over at this moment; before: one length of the range ago.",
+        "cases",
+        value,
+        value - begun + ended,
+        value,
+        show(value, "cases"),
+        "down",
+    )
 
 
 def _oldest_waiting(a: _Asked) -> Tile:
-    length = a.until - a.since
+    then = a.now - a.length
     with database.reading() as session:
-        window = _window((a.now - length, a.now), a.now, a.horizon, a.demo)
-        before = metrics.longest_wait_at(session, window=window)
-    found = [
-        one
-        for one in a.spreads(Fact.WAITING_PERSON)
-        if one.bucket == -1 and one.part in ("waiting_for_review", "escalated")
-    ]
-    value = max((one.largest for one in found), default=0) / 1e6 if found else None
-    n = sum(one.n for one in found)
+        entered = metrics.longest_wait_before(session, window=a.window(then, a.now))
+    ages = [one for one in a.spreads(Fact.WAITING_PERSON) if one.bucket == -1 and one.part in _WITH_REVIEWERS]
+    value = max(one.largest for one in ages) * 1e-6 if ages else None
+    n = sum(one.n for one in ages)
     return Tile(
-        "oldest_waiting", "Oldest waiting",
-        "How long the case that has waited longest for a reviewer or a lead has waited; before: one range length ago.",
-        "seconds", value, None if before is None else before / 1e6, n,
-        "Nothing waits for a decision" if value is None else f"{span(value)}, of {show(n, 'cases')}", "down",
-    )  # fmt: skip
+        "oldest_waiting",
+        "Oldest waiting",
+        "For how long the case has waited that waits longest for a reviewer or a lead; before: one length of the range "
+        "ago.",
+        "seconds",
+        value,
+        (then - entered).total_seconds() if entered else None,
+        n,
+        "Nothing waits for a decision." if value is None else f"{span(value)} (of {show(n, 'cases')})",
+        "down",
+    )
 
 
 def _completion_tile(a: _Asked) -> Tile:
-    hours, length = f"{a.horizon / timedelta(hours=1):g} h", a.until - a.since
     end = min(a.until, a.now - a.horizon)
-    rates = []
-    for until in (end, end - length):
-        parts = {one.part: one.rows for one in a.totals(Fact.ARRIVAL, (until - length, until))}
-        n = sum(parts.get(part, 0) for part in _STAYED)
-        rates.append((n - parts.get("open", 0), n))
-    (hits, n), before = rates
-    value = hits / n if n else None
-    said = f"{show(value, 'share')} of {show(n, 'cases')}" if n else "No case is old enough"
+    value, n = _share_of(a.totals(Fact.ARRIVAL, a.window(end - a.length, end)), _IN_TIME, _STAYED)
+    earlier = a.window(end - 2 * a.length, end - a.length)
     return Tile(
-        "completion", f"Completed within {hours}",
-        f"Of the cases submitted in a period as long as the range that ended at least {hours} ago, the share that "
-        f"completed within {hours}.",
-        "share", value, before[0] / before[1] if before[1] else None, n, said, "up",
-    )  # fmt: skip
+        "completion",
+        f"Completed within {a.hours}",
+        f"Of the cases submitted in the latest period as long as the range in which every case is {a.hours} old, the "
+        f"share that reached completed within {a.hours}; withdrawn ones left out.",
+        "share",
+        value,
+        _share_of(a.totals(Fact.ARRIVAL, earlier), _IN_TIME, _STAYED)[0],
+        n,
+        "No case is old enough." if value is None else f"{show(value, 'share')} of {show(n, 'cases')}",
+        "up",
+    )
 
 
 def _override_tile(a: _Asked) -> Tile:
-    length = a.until - a.since
-    rates = []
-    for borders in (a.edges, (a.since - length, a.since)):
-        found = a.totals(Fact.REVIEWED, borders)
-        rates.append((sum(one.rows for one in found if one.part in _OVERRIDES), sum(one.rows for one in found)))
-    (hits, n), before = rates
-    value = hits / n if n else None
+    value, n = _share_of(a.totals(Fact.REVIEWED), _OVERRIDES)
+    earlier = a.window(a.since - a.length, a.since)
     return Tile(
-        "override", "Changed by reviewers",
+        "override",
+        "Changed by people",
         "Of the cases with a usable proposal that people decided in the range, the share with a material change or a "
         "flipped decision.",
-        "share", value, before[0] / before[1] if before[1] else None, n,
-        f"{show(value, 'share')} of {show(n, 'cases')}" if n else "Nothing was decided", "down",
-        _rate(a, "", "", Fact.REVIEWED, _OVERRIDES).points and tuple(
-            one.value for one in _rate(a, "", "", Fact.REVIEWED, _OVERRIDES).points
-        ),
-    )  # fmt: skip
+        "share",
+        value,
+        _share_of(a.totals(Fact.REVIEWED, earlier), _OVERRIDES)[0],
+        n,
+        "Nothing was decided." if value is None else f"{show(value, 'share')} of {show(n, 'cases')}",
+        "down",
+        tuple(_share_of((one for one in a.totals(Fact.REVIEWED) if one.bucket == i), _OVERRIDES)[0] for i in a.buckets),
+    )
 
 
 def _cost_tile(a: _Asked) -> Tile:
-    length = a.until - a.since
-    found = []
-    for borders in ((a.since, a.until), (a.since - length, a.since)):
-        costs = a.totals(Fact.ARRIVAL_COST, borders)
-        # However long it took: the horizon reaches to now.
-        arrived = a.totals(Fact.ARRIVAL, borders, max(a.now - borders[0], timedelta(seconds=1)))
-        completed = sum(one.rows for one in arrived if one.part in ("completed", "straight_through"))
-        nano, calls = _by_status(costs)
-        called = sum(n for status, n in calls.items() if status is not CostStatus.NONE)
-        found.append((nano / completed if completed and called else None, completed, costs))
-    (value, completed, costs), (previous, _, _) = found
-    said = spent(costs) if value is None else f"{spent(costs)} for {show(completed, 'cases')} completed"
+    value, completed, costs = _cost_per_completed(a, a.since, a.until)
+    previous, _, _ = _cost_per_completed(a, a.since - a.length, a.since)
+    per = f" for {show(completed, 'cases')} completed" if value is not None else ""
     return Tile(
-        "cost_per_completed", "Cost per completed case",
+        "cost_per_completed",
+        "Cost per completed case",
         "All that the model cost for the cases submitted in the range, failed and abandoned ones included, over those "
-        "of them that completed up to now.",
-        "nano-dollars", value, previous, completed, said, "down",
-    )  # fmt: skip
+        "of them that reached completed up to now.",
+        "nano-dollars",
+        value,
+        previous,
+        completed,
+        spent(costs) + per,
+        "down",
+    )
+
+
+def _cost_per_completed(a: _Asked, since: datetime, until: datetime) -> tuple[float | None, int, list[Total]]:
+    costs = a.totals(Fact.ARRIVAL_COST, a.window(since, until))
+    # However long they took: the horizon reaches to now.
+    ever = max(a.now - since, timedelta(seconds=1))
+    arrived = a.totals(Fact.ARRIVAL, a.window(since, until, horizon=ever))
+    completed = sum(one.rows for one in arrived if one.part in _IN_TIME)
+    nano, calls = _by_status(costs)
+    is_known = calls[CostStatus.PRICED] + calls[CostStatus.ESTIMATED] > 0
+    return (nano / completed if completed and is_known else None), completed, costs
+
+
+def _share_of(
+    totals: Iterable[Total], parts: Collection[str], among: Collection[str] | None = None
+) -> tuple[float | None, int]:
+    rows = [one for one in totals if among is None or one.part in among]
+    n = sum(one.rows for one in rows)
+    return (sum(one.rows for one in rows if one.part in parts) / n if n else None), n
+
+
+_TILES: tuple[Callable[[_Asked], Tile], ...] = (
+    _open_now,
+    _oldest_waiting,
+    _completion_tile,
+    _override_tile,
+    _cost_tile,
+)

@@ -111,6 +111,11 @@ def everyone() -> Sequence[Person]:
         return people.everyone(session)
 
 
+def has_demo_accounts() -> bool:
+    """Whether this is a demo: somebody here is invented."""
+    return any(one.demo for one in everyone())
+
+
 def sign_in(email: str, password: str, *, settings: Settings, now: datetime | None = None) -> str | None:
     """A cookie value for this person; None for a wrong e-mail, a wrong password or an account switched off."""
     now = now or clock.now()

@@ -302,7 +302,8 @@ def _close(session: Session, attempt: Attempt, ran: Ran, case: Case, settings: S
 
 
 def _close_call(session: Session, attempt: Attempt, ran: Ran, work: ToPropose, case: Case, settings: Settings) -> None:
-    attempt.submission_digest = audit.digest(work.submission.snapshot())
+    if work.submission is not None:
+        attempt.submission_digest = audit.digest(work.submission.snapshot())
     reply = ran.reply
     if isinstance(ran.outcome, Broken):
         attempt.kind, attempt.category, attempt.error = "bug", str(Category.BUG), ran.outcome.traceback

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlmodel import Session
 
-from core import audit, workflow
+from core import audit, errors, workflow
 from core.lifecycle import ENDED, State
 from core.moves import place_of
 from core.permissions import What
@@ -41,25 +42,35 @@ class Subject:
 
 def load(session: Session, case: Case) -> Subject:
     """Everything that the workflow's methods, the review page and the digest are made of."""
-    kind = workflow.get(case.workflow)
-    submission = submission_of(session, case)
+    try:
+        kind = workflow.get(case.workflow)
+    except KeyError as error:
+        raise errors.ActionError(f"Case {case.number} cannot be shown: {error.args[0]}.") from None
+    submission = submission_of(session, case, lenient=True)
     proposal = current_proposal(session, case)
     shown = {
         "case": str(case.id),
-        "request": submission.request.model_dump(mode="json"),
+        "request": _body(session, case),
         "answers": [[one.question, one.text] for one in submission.answers],
         "proposal": {"id": str(proposal.id), "values": proposal.values, "flags": proposal.flags} if proposal else None,
     }
     return Subject(kind, submission, proposal, audit.digest(shown))
 
 
-def submission_of(session: Session, case: Case) -> workflow.Submission[Any]:
-    """The frozen submission that the workflow is given."""
+def submission_of(session: Session, case: Case, *, lenient: bool = False) -> workflow.Submission[Any]:
+    """The frozen submission that the workflow is given.
+
+    Raises `ValidationError` for a request that does not fit the workflow any more; with `lenient` it is taken as it
+    stands, so that people can still see the case and close it.
+    """
     kind = workflow.get(case.workflow)
-    row = cases.request(session, case_id=case.id)
-    if row is None:
-        raise LookupError(f"case {case.number} has no request")
-    request = kind.Request.model_validate_json(audit.canonical(row.body))
+    body = _body(session, case)
+    try:
+        request = kind.Request.model_validate_json(audit.canonical(body))
+    except ValidationError:
+        if not lenient:
+            raise
+        request = kind.Request.model_construct(**body)
     answered = [one for one in cases.answers(session, case_id=case.id) if one.text is not None]
     notes = [one.note for one in cases.decisions(session, case_id=case.id) if one.verdict == "rerun"]
     return workflow.Submission(
@@ -69,6 +80,13 @@ def submission_of(session: Session, case: Case) -> workflow.Submission[Any]:
         note=notes[-1] if notes else None,
         related=related(session, case, workflow.references(request)),
     )
+
+
+def _body(session: Session, case: Case) -> dict[str, Any]:
+    row = cases.request(session, case_id=case.id)
+    if row is None:
+        raise LookupError(f"case {case.number} has no request")
+    return row.body
 
 
 def related(session: Session, case: Case, references: tuple[str, ...]) -> tuple[workflow.Related, ...]:

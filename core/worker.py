@@ -220,9 +220,7 @@ class Worker:
 
     def rescue(self) -> int:
         """Give back what a dead worker holds."""
-        returned = claims.rescue(
-            self._watch, settings=self._settings, now=clock.now(), seconds=self._rescue_seconds
-        )
+        returned = claims.rescue(self._watch, settings=self._settings, now=clock.now(), seconds=self._rescue_seconds)
         if returned:
             log.warning("worker.rescued", cases=returned)
             self.wake()
@@ -284,20 +282,33 @@ class Worker:
             points.reach("ran", len(runs))
             for ran in runs:
                 self._watch_lane(ran)
-            recorded = record.record_all(runs, holder=self.holder, settings=self._settings, now=clock.now())
+            self._record(runs)
             points.reach("recorded", len(runs))
-            for ran, ours in zip(runs, recorded, strict=True):
-                outcome = type(ran.outcome).__name__
-                log.info("case.recorded", case_id=str(ran.work.case_id), outcome=outcome, late=not ours)
         except Exception:
-            # Not recorded: we do not beat for these cases any more, so they are rescued and tried again.
-            log.exception("worker.record_failed", cases=[str(work.case_id) for work, _ in finished])
+            log.exception("worker.finish_failed")
         finally:
             with self._lock:
                 for work, _ in finished:
                     self._in_flight.pop(work.case_id, None)
             self._recorded.set()
             self._wake.set()
+
+    def _record(self, runs: list[Ran]) -> None:
+        """Write outcomes in one commit; when that fails, each in its own, so that one cannot hold up the others.
+
+        What cannot be recorded at all is not beaten for any more: it is rescued and tried again.
+        """
+        try:
+            recorded = record.record_all(runs, holder=self.holder, settings=self._settings, now=clock.now())
+        except Exception:
+            log.exception("worker.record_failed", cases=[str(ran.work.case_id) for ran in runs])
+            if len(runs) > 1:
+                for ran in runs:
+                    self._record([ran])
+            return
+        for ran, ours in zip(runs, recorded, strict=True):
+            outcome = type(ran.outcome).__name__
+            log.info("case.recorded", case_id=str(ran.work.case_id), outcome=outcome, late=not ours)
 
     def _watch_lane(self, ran: Ran) -> None:
         """Remember, and chain an event, when the model lane stops for want of credit, key or model, and when it is

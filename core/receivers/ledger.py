@@ -142,10 +142,10 @@ class Ledger:
         if currency not in money.CURRENCIES:
             return Answer("rejected", detail="the currency is not known")
         account, holder = str(body["account"]), str(body.get("holder") or "")
+        references = ", ".join(str(one) for one in body.get("references") or [])
         row = self._write(
-            connection, key, digest, "apply", None, ", ".join(map(str, body.get("references") or [])), holder, amount, currency,
-            f"{account}:{holder}",
-        )  # fmt: skip
+            connection, key, digest, "apply", None, references, holder, amount, currency, f"{account}:{holder}"
+        )
         return Answer("applied", receipt=_receipt(row))
 
     def _reversal(self, connection: Any, key: str, body: dict[str, Any], digest: str) -> Answer:

@@ -1,15 +1,20 @@
 """One case from form to rollback, by the actions and the worker's own steps, on both stores."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, people, record, verify, workflow
+from core import actions, cases, claims, clock, errors, installation, people, record, verify, workflow
 from core.actions import Verdict
-from core.executor import ToPropose
+from core.executor import Ran, ToPropose
 from core.outcomes import Category, Kind, Reply
 from core.receivers.ledger import Ledger
+from core.worker import Worker
 from core.workflow import Prompt
+from storage import database
+from storage.tables import Request
 from tests.conftest import Store
 from tests.core import drive
 
@@ -450,3 +455,47 @@ def test_an_answer_that_was_cut_off_is_asked_for_once_more_with_a_longer_limit(s
 
     assert asked == [500, 1000]
     assert drive.case(made.case_id).state == "escalated"
+
+
+def test_a_request_that_its_workflow_cannot_read_any_more_stops_only_itself(store: Store) -> None:
+    old = drive.submit(store)
+    other = drive.submit(store, body=drive.request(message="Broken too.", orders=[]))
+    with database.transaction() as session:
+        row = session.get(Request, old.case_id)
+        assert row is not None
+        row.body = {**row.body, "colour": "a field of an older version"}
+        session.add(row)
+
+    drive.until_idle(store.settings)
+
+    stuck = cases.view(old.case_id, actor=store.lead)
+    assert (stuck.case.state, stuck.case.step) == ("failed", "propose")
+    assert "does not fit this version" in (stuck.case.reason or "")
+    assert drive.case(other.case_id).state == "waiting_for_review"
+    actions.decide(old.case_id, Verdict.MANUAL, actor=store.lead, settings=store.settings, note="Done by phone.")
+    assert drive.case(old.case_id).outcome == "manual"
+
+
+def test_one_outcome_that_cannot_be_recorded_does_not_hold_up_the_others(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sqlite_store
+    bad = drive.submit(store)
+    good = drive.submit(store, body=drive.request(message="Broken too.", orders=[]))
+    real = record.record_all
+
+    def fails(runs: Sequence[Ran], **how: Any) -> list[bool]:
+        if any(ran.work.case_id == bad.case_id for ran in runs):
+            raise RuntimeError("the disk had a moment")
+        return real(runs, **how)
+
+    worker = Worker(store.settings, receivers=installation.receivers(store.settings))
+    monkeypatch.setattr(record, "record_all", fails)
+    worker.start()
+    try:
+        worker.wait_until_idle(3)
+    finally:
+        worker.stop()
+
+    assert drive.case(good.case_id).state == "needs_information"
+    assert drive.case(bad.case_id).state in ("processing", "pending")
