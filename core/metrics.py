@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from core import clock, errors, figures
+from core import clock, errors, figures, lifecycle
 from core.figures import SECTIONS, Behind, Bucket, Figure, Point, Report, Section, Series, Tile, Unit, show, span
 from core.outcomes import Category, CostStatus
 from core.settings import Settings
@@ -269,19 +269,25 @@ def _count(
 
 
 def _counts(
-    a: _Asked, of: Fact, measure: Measure = "rows", *, always: Sequence[str] = (), but: Collection[str] = ()
+    a: _Asked,
+    of: Fact,
+    measure: Measure = "rows",
+    *,
+    always: Sequence[str] = (),
+    but: Collection[str] = (),
+    most: int = MOST_PARTS,
 ) -> tuple[Series, ...]:
     """Counts or sums of each part: those that are always shown, then the most frequent, and the rest as one."""
     found = (*always, *(part for part in a.parts(of, but=but) if part not in always))
-    shown, rest = _bounded(found)
+    shown, rest = _bounded(found, most)
     series = [_count(a, part, figures.words(part), of, (part,), measure) for part in shown]
     if rest:
         series.append(_count(a, "others", f"{len(rest)} others", of, rest, measure))
     return tuple(series)
 
 
-def _bounded(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return (parts, ()) if len(parts) <= MOST_PARTS else (parts[: MOST_PARTS - 1], parts[MOST_PARTS - 1 :])
+def _bounded(parts: tuple[str, ...], most: int = MOST_PARTS) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (parts, ()) if len(parts) <= most else (parts[: most - 1], parts[most - 1 :])
 
 
 def _rate(
@@ -452,7 +458,7 @@ def _time_in_state(a: _Asked) -> Figure:
             points=tuple(averaged(point, closed[i]) for i, point in enumerate(one.points)),
             total=averaged(one.total, sum(closed)),
         )
-        for one in _counts(a, Fact.STAY, "amount")
+        for one in _counts(a, Fact.STAY, "amount", most=len(lifecycle.PLACES) + 1)
     ]
     series.sort(key=lambda one: -(one.total.amount or 0))
     said = "; ".join(f"{one.label}: {span(one.total.value)}" for one in series if one.total.value)

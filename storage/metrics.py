@@ -1,8 +1,8 @@
 """Statements behind the metrics: what is counted, how it is cut into buckets and parts, and which cases it was.
 
-Each `Fact` is one select of (case, time it is attributed to, part, value), made of rows that never change: events,
-attempts, decisions, proposals. The numbers of a chart and the cases behind its points come from the same select, so
-they cannot disagree. Durations are whole microseconds, so that parts add up to their whole exactly.
+Each `Fact` is one select of (case, the time it is attributed to, part, value) over rows that never change: events,
+attempts, decisions, proposals. A chart and the cases behind its points ask the same select, so they cannot disagree.
+Durations are whole microseconds: parts add up to their whole exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     ColumnElement,
+    FromClause,
     Integer,
     Select,
     and_,
@@ -32,54 +33,72 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import aliased
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlmodel import Session, col
+from sqlmodel import Session, SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from storage.tables import ENDED, Attempt, Case, Decision, Event, Proposal
+from storage.tables import ENDED, STATES
 
 Column = ColumnElement[Any]
+
+CASE, EVENT, ATTEMPT, DECISION, PROPOSAL = (
+    SQLModel.metadata.tables[name] for name in ("cases", "events", "attempts", "decisions", "proposals")
+)
+TOKEN_BUCKETS = ("fresh_input", "cache_read", "cache_write", "visible_output", "reasoning")
+
+WITH_PERSON = ("waiting_for_review", "escalated")
+VERDICTS = ("approve", "reject", "rerun", "ask", "escalate", "manual")
+OF_PEOPLE = (*VERDICTS, "answer", "withdraw", "take_back", "reopen", "retry", "settle")
+DECIDING = ("approve", "reject", "manual", "straight_on")
+PROPOSING = ("propose", "straight_on", "ask", "escalate")
+COMPLETING = ("approve", "reject", "manual", "applied", "settle")
 
 
 class Fact(StrEnum):
     """What can be counted; the comment says what one row is."""
 
-    ARRIVAL = "arrival"  # A case, when it was submitted; the part is what became of it within the horizon.
-    ENDING = "ending"  # A case that completed, failed or was withdrawn.
-    CLOSING = "closing"  # A case that closed for good, undo apart; the value is its lead time.
-    STAY = "stay"  # Time such a case spent in one state and step before it closed.
-    COMPLETION = "completion"  # A case that completed; the part says who decided.
-    REVERSAL = "reversal"  # A case whose effects were applied; the part says whether they were rolled back since.
+    SUBMITTED = "submitted"  # A case, when it was submitted.
+    ARRIVAL = "arrival"  # The same; the part is what became of it within the horizon: see `_arrivals`.
+    ENDING = "ending"  # A move by which a case completed, failed or was withdrawn; the part is which.
+    CLOSING = "closing"  # A case that closed, undo apart; the part is how, the value its lead time.
+    STAY = "stay"  # Time that such a case spent in one state and step before; the part is which, or "hold".
+    COMPLETION = "completion"  # A case that completed; the part is whether a "person" decided, or a "policy".
+    REVERSAL = "reversal"  # A case whose effects were applied; the part is "rolled_back" or "standing".
     PROPOSED = "proposed"  # A case, at its first usable proposal; the part is why it went to review, or "none".
-    REVIEW_ENTRY = "review_entry"  # A case that came before a person; the part is why.
-    REVIEW_WAIT = "review_wait"  # A decision of a person; the value is how long the case had waited for it.
-    VERDICT = "verdict"  # A decision of a person; the part is what it did to the proposal.
+    REVIEW_ENTRY = "review_entry"  # A move that brought a case before a person; the part is why.
+    REVIEW_WAIT = "review_wait"  # A verdict of a person; the part is where the case waited, the value how long.
+    VERDICT = "verdict"  # A verdict of a person; the part is what it did to the proposal.
     DECIDED = "decided"  # A case, at its final decision; the part is why no proposal was used, or "proposal".
-    REVIEWED = "reviewed"  # A case, at the final decision of a person on a usable proposal; part as in VERDICT.
-    ATTEMPT = "attempt"  # One try at a machine step; the part is "step:category", "step:ok" or "step:open".
-    QUEUE = "queue"  # The same; the value is how long it waited for a worker.
-    CALL = "call"  # An attempt that called a model; the value is how many requests left.
+    REVIEWED = "reviewed"  # A case, at a person's final decision on a usable proposal; the part as in VERDICT.
+    ATTEMPT = "attempt"  # A try at a machine step; the part is "step:category", "step:ok" or "step:open".
+    QUEUE = "queue"  # The same; the part is the step, the value how long it waited for a worker.
+    CALL = "call"  # A try that called a model; the part is what came of it, the value how many requests left.
     LATENCY = "latency"  # The same; the value is the seconds of the call, a float.
-    TOKENS = "tokens"  # Tokens of a call, one row for each of the five buckets.
+    TOKENS = "tokens"  # The tokens of a call, a row for each of the five buckets.
     COST = "cost"  # The cost of a call in nano-dollars; the part is how sure it is.
     MODEL_COST = "model_cost"  # The known cost of a call; the part is the model that answered.
-    ARRIVAL_COST = "arrival_cost"  # COST, attributed to when its case was submitted.
-    CASE_FAILURE = "case_failure"  # Machine work on a case that ended without success; the part is the category.
+    ARRIVAL_COST = "arrival_cost"  # COST, attributed to when the case was submitted.
+    CASE_FAILURE = "case_failure"  # A move by which the machine gave a case up; the part is the category.
     WAITING_MACHINE = "waiting_machine"  # A case that waits for a worker now; the value is for how long.
     WAITING_PERSON = "waiting_person"  # A case that waits for a person now; the value is for how long.
-    OPEN = "open"  # A case that is not over now.
+    OPEN = "open"  # A case that is not over now; the part is its state.
+
+
+# Of these a case may have several rows in a bucket, and different cases are what is asked for.
+_OFTEN = frozenset({Fact.REVIEW_ENTRY, Fact.CASE_FAILURE})
+# Of these the largest value of a case says why it is among the slow ones; of the others the sum does.
+_TRIED = frozenset({Fact.REVIEW_WAIT, Fact.QUEUE, Fact.LATENCY})
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is looked at: `edges` are the borders of the buckets, the first and last those of the whole."""
+    """What is looked at: `edges` are the borders of the buckets, in UTC; the first and last are those of the whole."""
 
     edges: tuple[datetime, ...]
     now: datetime
-    horizon_microseconds: int
-    demo: bool = False
+    horizon: timedelta  # How long after its submission a case counts as completed in time.
+    demo: bool = False  # Whether demo cases count.
 
     @property
     def since(self) -> datetime:
@@ -101,7 +120,7 @@ class Total(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Percentiles of the values of a part in a bucket, by nearest rank."""
+    """Percentiles of the values of a part in a bucket (-1: in the whole window), by nearest rank."""
 
     bucket: int
     part: str
@@ -116,481 +135,381 @@ class Spread(NamedTuple):
 
 
 def totals(session: Session, *, of: Fact, window: Window) -> list[Total]:
-    """Rows, cases and sums of this fact for each bucket and part; empty buckets are left out."""
-    fact = _FACTS[of](window).subquery()
-    marked = select(_bucket(fact.c.at, window.edges).label("bucket"), fact.c.part, fact.c.case_id, fact.c.value)
-    rows = marked.subquery()
-    # One row for each case is known of most facts; counting different ones is only paid for elsewhere.
-    cases = func.count() if of in ONE_PER_CASE else func.count(rows.c.case_id.distinct())
-    statement = select(
-        rows.c.bucket,
-        rows.c.part,
-        func.count().label("rows"),
-        cases.label("cases"),
-        cast(func.coalesce(func.sum(rows.c.value), 0), BigInteger).label("amount"),
-    ).group_by(rows.c.bucket, rows.c.part)
+    """Rows, cases and sums of a fact in each bucket and part; those with nothing in them are left out."""
+    rows = _in_buckets(of, window)
+    # Counting different cases costs more than counting rows, so it is only done where the two differ.
+    cases = func.count(rows.c.case_id.distinct()) if of in _OFTEN else func.count()
+    amount = cast(func.coalesce(func.sum(rows.c.value), 0), BigInteger)
+    statement = select(rows.c.bucket, rows.c.part, func.count(), cases, amount).group_by(rows.c.bucket, rows.c.part)
     return [Total(*row) for row in session.execute(statement).all()]
 
 
 def spreads(session: Session, *, of: Fact, window: Window) -> list[Spread]:
-    """Percentiles of this fact's values for each bucket and part; empty buckets are left out."""
-    fact = _FACTS[of](window).subquery()
-    rows = select(_bucket(fact.c.at, window.edges).label("bucket"), fact.c.part, fact.c.value).subquery()
-    same = {"partition_by": (rows.c.bucket, rows.c.part)}
+    """Percentiles of a fact's values for each part, in each bucket and in the whole window (bucket -1)."""
+    rows = _in_buckets(of, window)
+    by_bucket, by_part = (rows.c.bucket, rows.c.part), (rows.c.part,)
     ranked = select(
-        rows.c.bucket,
-        rows.c.part,
+        *by_bucket,
         rows.c.value,
-        func.row_number().over(**same, order_by=rows.c.value).label("rank"),
-        func.count().over(**same).label("n"),
+        func.row_number().over(partition_by=by_bucket, order_by=rows.c.value).label("rank"),
+        func.count().over(partition_by=by_bucket).label("n"),
+        func.row_number().over(partition_by=by_part, order_by=rows.c.value).label("rank_of_all"),
+        func.count().over(partition_by=by_part).label("all"),
     ).subquery()
-
-    def nearest(percent: int) -> Column:
-        rank = (ranked.c.n * percent + 99) // 100  # ceil(n * percent / 100), in whole numbers.
-        return func.max(case((ranked.c.rank == rank, ranked.c.value)))
-
-    statement = select(
-        ranked.c.bucket, ranked.c.part, func.max(ranked.c.n), nearest(50), nearest(90), nearest(95),
-        func.max(ranked.c.value),
-    ).group_by(ranked.c.bucket, ranked.c.part)  # fmt: skip
-    return [Spread(*row) for row in session.execute(statement).all()]
+    wanted = or_(ranked.c.rank.in_(_ranks(ranked.c.n)), ranked.c.rank_of_all.in_(_ranks(ranked.c["all"])))
+    values: dict[tuple[int, str, int], dict[int, float]] = {}
+    for bucket, part, value, rank, n, rank_of_all, all_ in session.execute(select(ranked).where(wanted)).all():
+        values.setdefault((bucket, part, n), {})[rank] = value
+        values.setdefault((-1, part, all_), {})[rank_of_all] = value
+    return [
+        Spread(bucket, part, n, *(found[rank] for rank in _ranks(n))) for (bucket, part, n), found in values.items()
+    ]
 
 
 def behind(
     session: Session, *, of: Fact, window: Window, parts: Sequence[str] | None, limit: int
 ) -> tuple[list[tuple[UUID, float]], int]:
-    """The cases of these parts (None: of all), each with the sum of its values, the largest first and then the newest;
-    at most `limit` of them, and how many there are."""
-    fact = _FACTS[of](window).subquery()
-    value = func.max(fact.c.value) if of in SPREAD_OVER_TRIES else func.sum(fact.c.value)
-    grouped = select(fact.c.case_id, func.coalesce(value, 0).label("value")).group_by(fact.c.case_id)
-    if parts is not None:
-        grouped = grouped.where(fact.c.part.in_(parts))
-    found = grouped.subquery()
-    statement = (
-        select(found.c.case_id, found.c.value, func.count().over())
-        .order_by(found.c.value.desc(), found.c.case_id.desc())
-        .limit(limit)
-    )
-    rows = session.execute(statement).all()
-    # A sum of integers comes back as a Decimal from PostgreSQL.
-    return [(row[0], _number(row[1])) for row in rows], rows[0][2] if rows else 0
+    """The cases of these parts (None: of all), each with the value of its rows, the largest first, then the newest; at
+    most `limit` of them, and how many there are."""
+    rows = _FACTS[of](window).subquery()
+    value = func.max(rows.c.value) if of in _TRIED else func.sum(rows.c.value)
+    grouped = select(rows.c.case_id, func.coalesce(value, 0).label("value")).group_by(rows.c.case_id)
+    found = (grouped if parts is None else grouped.where(rows.c.part.in_(parts))).subquery()
+    statement = select(found.c.case_id, found.c.value, func.count().over())
+    ordered = statement.order_by(found.c.value.desc(), found.c.case_id.desc()).limit(limit)
+    listed = session.execute(ordered).all()
+    # PostgreSQL sums integers into a decimal.
+    ids = [(row[0], row[1] if isinstance(row[1], (int, float)) else int(row[1])) for row in listed]
+    return ids, listed[0][2] if listed else 0
 
 
-def open_change(session: Session, *, window: Window) -> dict[str, int]:
-    """How many cases began and ended in the window, reopened and rolled back ones included: "began" and "ended"."""
-    began = and_(
-        col(Event.to_state).not_in(ENDED), or_(col(Event.from_state).is_(None), col(Event.from_state).in_(ENDED))
-    )
-    ended = and_(col(Event.to_state).in_(ENDED), col(Event.from_state).not_in(ENDED))
-    kinds = ("submit", "reopen", "roll_back", *_CLOSING, "undone", "give_up_undo")
-    statement = select(func.count().filter(began), func.count().filter(ended)).where(*_moves(window, *kinds))
-    row = session.execute(statement).one()
-    return {"began": row[0], "ended": row[1]}
-
-
-def longest_wait_at(session: Session, *, window: Window) -> int | None:
-    """How long the case that had waited longest for a person at the window's start had waited, in microseconds; None
-    where none did. Those that have been moved since are found by the move that ended their wait."""
-    before = aliased(Event)
-    entered = (
-        select(before.at)
-        .where(before.case_id == Event.case_id, col(before.seq) < Event.seq, col(before.case_version).is_not(None))
-        .order_by(col(before.seq).desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    ended = (
-        select(entered.label("entered"))
-        .where(
-            *_moves(window, *_VERDICTS, "expire", "withdraw", "settle", "retry", "give_up_undo"),
-            col(Event.from_state).in_(_WITH_PERSON),
+def begun_and_ended(session: Session, *, window: Window) -> tuple[int, int]:
+    """How many times a case became open (submitted, reopened, rolled back) and how many times one was over."""
+    was_over = or_(EVENT.c.from_state.is_(None), EVENT.c.from_state.in_(ENDED))
+    is_over = EVENT.c.to_state.in_(ENDED)
+    kinds = ("submit", "reopen", "roll_back", "withdraw", *COMPLETING, "undone", "give_up_undo")
+    row = session.execute(
+        select(func.count().filter(~is_over, was_over), func.count().filter(is_over, ~was_over)).where(
+            *_moves(window, *kinds)
         )
-        .subquery()
-    )
-    still = select(func.min(Case.since)).where(
-        col(Case.state).in_(_WITH_PERSON), col(Case.since) < window.since, *_case_demo(window)
-    )
-    moved = select(func.min(ended.c.entered)).where(ended.c.entered < window.since)
-    since = [one for one in (session.scalar(still), session.scalar(moved)) if one is not None]
-    return int((window.since - min(since)).total_seconds() * 1_000_000) if since else None
+    ).one()
+    return row[0], row[1]
+
+
+def longest_wait_before(session: Session, *, window: Window) -> datetime | None:
+    """Since when the case had waited that waited longest for a person at the window's start; None where none did.
+
+    The wait either goes on, or the window holds the move that ended it."""
+    before = EVENT.alias()
+    entered = _nearest(before, before.c.at, before.c.case_version.is_not(None))
+    left = _moves(window, *VERDICTS, "expire", "withdraw", "settle", "retry", "give_up_undo")
+    ended = select(entered.label("at")).where(*left, EVENT.c.from_state.in_(WITH_PERSON)).subquery()
+    goes_on = select(func.min(CASE.c.since)).where(*_now(window, WITH_PERSON), CASE.c.since < window.since)
+    had_ended = select(func.min(ended.c.at)).where(ended.c.at < window.since)
+    found = [at for at in (session.scalar(goes_on), session.scalar(had_ended)) if at is not None]
+    return min(found, default=None)
 
 
 def has_cases(session: Session, *, demo: bool) -> bool:
     """Whether there is any demo case, or any other."""
-    return session.execute(select(Case.id).where(col(Case.demo).is_(demo)).limit(1)).first() is not None
+    return session.execute(select(CASE.c.id).where(CASE.c.demo.is_(demo)).limit(1)).first() is not None
 
 
-# --- What one row of each fact is -----------------------------------------------------------------------------------
+# --- Cases from their beginning to their end ------------------------------------------------------------------------
 
-_WITH_PERSON = ("waiting_for_review", "escalated")
-_VERDICTS = ("approve", "reject", "rerun", "ask", "escalate", "manual")
-_CLOSING = ("approve", "reject", "manual", "applied", "settle", "withdraw")
-_COMPLETING = ("approve", "reject", "manual", "applied", "settle")
-_DECIDING = ("approve", "reject", "manual", "straight_on")
-_VOIDING = ("take_back", "reopen", "withdraw")
-_OF_PEOPLE = (*_VERDICTS, "answer", "withdraw", "take_back", "reopen", "retry", "settle")
+
+def _submitted(window: Window) -> Select[Any]:
+    return _rows(EVENT.c.at, literal("submitted")).where(*_moves(window, "submit"))
 
 
 def _arrivals(window: Window) -> Select[Any]:
-    later = aliased(Event)
+    later = EVENT.alias()
     marks = (
         select(
-            later.case_id,
-            func.min(case((col(later.to_state) == "completed", later.at))).label("completed"),
-            func.min(case((col(later.kind) == "withdraw", later.at))).label("withdrawn"),
-            func.min(case((col(later.actor_kind) == "person", later.at))).label("touched"),
+            later.c.case_id,
+            func.min(case((later.c.to_state == "completed", later.c.at))).label("completed"),
+            func.min(case((later.c.kind == "withdraw", later.c.at))).label("withdrawn"),
+            func.min(case((later.c.actor_kind == "person", later.c.at))).label("touched"),
         )
         .where(
-            col(later.kind).in_(dict.fromkeys((*_COMPLETING, *_OF_PEOPLE))),
-            col(later.case_version).is_not(None),
-            col(later.at) >= window.since,
-            col(later.at) <= window.until + timedelta(microseconds=window.horizon_microseconds),
+            later.c.kind.in_(tuple({*COMPLETING, *OF_PEOPLE})),
+            later.c.case_version.is_not(None),
+            later.c.at >= window.since,
+            later.c.at <= window.until + window.horizon,
         )
-        .group_by(col(later.case_id))
+        .group_by(later.c.case_id)
         .subquery()
     )
 
-    def within(at: Column) -> Column:
-        return and_(at.is_not(None), _microseconds(at, col(Event.at)) <= window.horizon_microseconds)
+    def in_time(at: Column) -> Column:
+        horizon = window.horizon // timedelta(microseconds=1)
+        return and_(at.is_not(None), _microseconds(at, EVENT.c.at) <= horizon)
 
     part = case(
-        (within(marks.c.withdrawn), "withdrawn"),
-        (~within(marks.c.completed), "open"),
+        (in_time(marks.c.withdrawn), "withdrawn"),
+        (~in_time(marks.c.completed), "open"),
         (or_(marks.c.touched.is_(None), marks.c.touched > marks.c.completed), "straight_through"),
         else_="completed",
     )
-    return (
-        _row(col(Event.case_id), col(Event.at), part)
-        .select_from(Event)
-        .join(marks, marks.c.case_id == Event.case_id, isouter=True)
-        .where(*_moves(window, "submit"))
-    )
+    joined = EVENT.outerjoin(marks, marks.c.case_id == EVENT.c.case_id)
+    return _rows(EVENT.c.at, part).select_from(joined).where(*_moves(window, "submit"))
 
 
 def _endings(window: Window) -> Select[Any]:
-    return _row(col(Event.case_id), col(Event.at), col(Event.to_state)).where(
-        *_moves(window, *_CLOSING, "fail", "refused"),
-        col(Event.to_state).in_(("completed", "cancelled", "failed")),
-        col(Event.from_step) != "undo",
+    return _rows(EVENT.c.at, EVENT.c.to_state).where(
+        *_moves(window, *COMPLETING, "withdraw", "fail", "refused"),
+        EVENT.c.to_state.in_(("completed", "cancelled", "failed")),
+        EVENT.c.from_step != "undo",
     )
 
 
 def _closed(window: Window) -> tuple[Column, ...]:
-    """The event by which a case closed: it completed or was withdrawn, and was not reopened. A rollback changes
-    nothing about when the work was done."""
-    later = aliased(Event)
-    reopened = exists().where(
-        later.case_id == Event.case_id, col(later.seq) > Event.seq, col(later.kind) == "reopen"
-    )
+    """The move by which a case closed: it completed or was withdrawn, and was not reopened. A rollback changes nothing
+    about when the work was done."""
+    later = EVENT.alias()
     return (
-        *_moves(window, *_CLOSING),
-        col(Event.to_state).in_(("completed", "cancelled")),
-        col(Event.from_step) != "undo",
-        ~reopened,
+        *_moves(window, *COMPLETING, "withdraw"),
+        EVENT.c.to_state.in_(("completed", "cancelled")),
+        EVENT.c.from_step != "undo",
+        ~_follows(later, later.c.kind == "reopen"),
     )
 
 
 def _closings(window: Window) -> Select[Any]:
-    return (
-        _row(
-            col(Event.case_id),
-            col(Event.at),
-            col(Event.to_state),
-            _microseconds(col(Event.at), col(Case.created_at)),
-        )
-        .select_from(Event)
-        .join(Case, col(Case.id) == Event.case_id)
-        .where(*_closed(window))
-    )
+    lead = _microseconds(EVENT.c.at, CASE.c.created_at)
+    joined = EVENT.join(CASE, CASE.c.id == EVENT.c.case_id)
+    return _rows(EVENT.c.at, EVENT.c.to_state, lead).select_from(joined).where(*_closed(window))
 
 
 def _stays(window: Window) -> Select[Any]:
-    closing = select(Event.case_id, Event.at, Event.seq).where(*_closed(window)).subquery()
-    # Only an approval sets a hold; its end stands in the event, because the case's own column is changed later.
-    due = case((col(Event.kind).in_(("approve", "straight_on", "reject")), _fact(Event, "due_at")), else_=null())
-    stays = (
-        select(
-            Event.case_id,
-            closing.c.at.label("closed"),
-            Event.to_state,
-            Event.to_step,
-            col(Event.at).label("entered"),
-            due.label("due"),
-            func.lead(Event.at).over(partition_by=Event.case_id, order_by=Event.seq).label("left"),
-        )
-        .join(closing, closing.c.case_id == Event.case_id)
-        .where(col(Event.seq) <= closing.c.seq, col(Event.case_version).is_not(None))
-        .cte("stays")
+    entering, leaving = EVENT.alias(), EVENT.alias()
+    closing = select(EVENT.c.case_id, EVENT.c.at, EVENT.c.case_version).where(*_closed(window)).subquery()
+    joined = closing.join(
+        leaving,
+        and_(
+            leaving.c.case_id == closing.c.case_id,
+            leaving.c.case_version <= closing.c.case_version,
+            leaving.c.from_state.is_not(None),
+        ),
+    ).join(
+        entering,
+        and_(entering.c.case_id == leaving.c.case_id, entering.c.case_version == leaving.c.case_version - 1),
     )
-    whole = _microseconds(stays.c.left, stays.c.entered)
-    is_held = and_(stays.c.to_state == "pending", stays.c.to_step == "apply", stays.c.due.is_not(None))
+    # Only a decision sets a hold. Its end stands in the event, because the case's own column is changed later.
+    due = case((entering.c.kind.in_(DECIDING), _said(entering, "due_at")), else_=null())
+    stays = _once(
+        select(
+            leaving.c.case_id,
+            closing.c.at.label("closed"),
+            (leaving.c.from_state + "/" + leaving.c.from_step).label("place"),
+            entering.c.at.label("entered"),
+            _microseconds(leaving.c.at, entering.c.at).label("whole"),
+            due.label("due"),
+        ).select_from(joined)
+    )
+    is_held = and_(stays.c.due.is_not(None), stays.c.place == "pending/apply")
     planned = _microseconds(stays.c.due, stays.c.entered)
-    held = case((planned < whole, planned), else_=whole)
-    place = stays.c.to_state + "/" + stays.c.to_step
-    gone = stays.c.left.is_not(None)
+    held = case((planned < stays.c.whole, planned), else_=stays.c.whole)
+    waited = case((is_held, stays.c.whole - held), else_=stays.c.whole)
     return _together(
-        _row(stays.c.case_id, stays.c.closed, place, case((is_held, whole - held), else_=whole)).where(gone),
-        _row(stays.c.case_id, stays.c.closed, literal("hold"), held).where(gone, is_held),
+        _rows(stays.c.closed, stays.c.place, waited, case_id=stays.c.case_id),
+        _rows(stays.c.closed, literal("hold"), held, case_id=stays.c.case_id).where(is_held),
     )
 
 
 def _completions(window: Window) -> Select[Any]:
-    before = aliased(Event)
-    decided = exists().where(
-        before.case_id == Event.case_id,
-        col(before.seq) <= Event.seq,
-        col(before.kind).in_(_VERDICTS),
-        col(before.actor_kind) == "person",
+    before = EVENT.alias()
+    by_person = exists().where(
+        before.c.case_id == EVENT.c.case_id,
+        before.c.seq <= EVENT.c.seq,
+        before.c.kind.in_(VERDICTS),
+        before.c.actor_kind == "person",
     )
-    return _row(col(Event.case_id), col(Event.at), case((decided, "person"), else_="policy")).where(
-        *_closed(window), col(Event.to_state) == "completed"
-    )
+    part = case((by_person, "person"), else_="policy")
+    return _rows(EVENT.c.at, part).where(*_closed(window), EVENT.c.to_state == "completed")
 
 
 def _reversals(window: Window) -> Select[Any]:
-    later = aliased(Event)
-    undone = exists().where(
-        later.case_id == Event.case_id, col(later.seq) > Event.seq, col(later.to_state) == "rolled_back"
-    )
-    return _row(col(Event.case_id), col(Event.at), case((undone, "rolled_back"), else_="standing")).where(
-        *_moves(window, "applied", "settle"), col(Event.to_state) == "completed"
-    )
+    later = EVENT.alias()
+    part = case((_follows(later, later.c.to_state == "rolled_back"), "rolled_back"), else_="standing")
+    return _rows(EVENT.c.at, part).where(*_moves(window, "applied", "settle"), EVENT.c.to_state == "completed")
+
+
+# --- Proposals, reviews and decisions -------------------------------------------------------------------------------
 
 
 def _proposed(window: Window) -> Select[Any]:
-    """The first usable proposal of each case, and why the case came before a person then or later."""
-    proposing = ("propose", "straight_on", "ask", "escalate")
-    before, later = aliased(Event), aliased(Event)
-    earlier = exists().where(
-        before.case_id == Event.case_id,
-        col(before.seq) < Event.seq,
-        col(before.kind).in_(proposing),
-        col(before.from_step) == "propose",
-        _fact(before, "proposal").is_not(None),
+    before, later = EVENT.alias(), EVENT.alias()
+    is_first = ~exists().where(
+        before.c.case_id == EVENT.c.case_id, before.c.seq < EVENT.c.seq, *_bringing_proposal(before)
     )
     entered = (
         select(_cause(later))
-        .where(later.case_id == Event.case_id, col(later.seq) > Event.seq, *_entering_review(later))
-        .order_by(col(later.seq))
+        .where(later.c.case_id == EVENT.c.case_id, later.c.seq > EVENT.c.seq, *_entering_review(later))
+        .order_by(later.c.seq)
         .limit(1)
         .scalar_subquery()
     )
-    at_once = col(Event.to_state).in_(_WITH_PERSON)
-    part = case((at_once, _cause(Event)), else_=func.coalesce(entered, "none"))
-    return _row(col(Event.case_id), col(Event.at), part).where(
-        *_moves(window, *proposing),
-        col(Event.from_step) == "propose",
-        _fact(Event, "proposal").is_not(None),
-        ~earlier,
-    )
+    part = case((EVENT.c.to_state.in_(WITH_PERSON), _cause(EVENT)), else_=func.coalesce(entered, "none"))
+    return _rows(EVENT.c.at, part).where(*_moves(window, *PROPOSING), *_bringing_proposal(EVENT), is_first)
 
 
 def _review_entries(window: Window) -> Select[Any]:
-    return _row(col(Event.case_id), col(Event.at), _cause(Event)).where(
-        *_moves(window, "propose", "escalate", "expire", "take_back", "reopen"), *_entering_review(Event)
-    )
+    kinds = ("propose", "escalate", "expire", "take_back", "reopen")
+    return _rows(EVENT.c.at, _cause(EVENT)).where(*_moves(window, *kinds), *_entering_review(EVENT))
 
 
 def _review_waits(window: Window) -> Select[Any]:
-    before = aliased(Event)
-    passed_up = and_(col(before.kind) == "escalate", col(before.actor_kind) == "person")
-    ready = (
-        select(func.max(before.at))
-        .where(
-            before.case_id == Event.case_id,
-            col(before.seq) < Event.seq,
-            or_(passed_up, and_(*_entering_review(before))),
+    before = EVENT.alias()
+    passed_up = and_(before.c.kind == "escalate", before.c.actor_kind == "person")
+    ready = _nearest(before, before.c.at, or_(passed_up, and_(*_entering_review(before))))
+    waited = _once(
+        select(EVENT.c.case_id, EVENT.c.at, EVENT.c.from_state, ready.label("ready")).where(
+            *_moves(window, *VERDICTS),
+            EVENT.c.actor_kind == "person",
+            EVENT.c.from_state.in_(WITH_PERSON),
+            EVENT.c.from_step == "review",
         )
-        .scalar_subquery()
     )
-    found = (
-        select(Event.case_id, Event.at, Event.from_state, ready.label("ready"))
-        .where(
-            *_moves(window, *_VERDICTS),
-            col(Event.actor_kind) == "person",
-            col(Event.from_state).in_(_WITH_PERSON),
-            col(Event.from_step) == "review",
-        )
-        .subquery()
-    )
-    return _row(found.c.case_id, found.c.at, found.c.from_state, _microseconds(found.c.at, found.c.ready))
+    value = _microseconds(waited.c.at, waited.c.ready)
+    return _rows(waited.c.at, waited.c.from_state, value, case_id=waited.c.case_id)
 
 
 def _verdicts(window: Window) -> Select[Any]:
     return (
-        _row(col(Decision.case_id), col(Decision.at), _class())
-        .select_from(Decision)
-        .join(Proposal, and_(col(Proposal.id) == Decision.proposal_id, Decision.verdict == "reject"), isouter=True)
+        _rows(DECISION.c.at, _class(), case_id=DECISION.c.case_id)
+        .select_from(DECISION.outerjoin(PROPOSAL, _rejected_proposal()))
         .where(
-            col(Decision.at) >= window.since,
-            col(Decision.at) < window.until,
-            col(Decision.actor_kind) == "person",
-            col(Decision.verdict).in_(_VERDICTS),
-            *_demo(col(Decision.case_id), window),
+            DECISION.c.at >= window.since,
+            DECISION.c.at < window.until,
+            DECISION.c.actor_kind == "person",
+            DECISION.c.verdict.in_(VERDICTS),
+            *_demo(DECISION.c.case_id, window),
         )
     )
 
 
 def _final(window: Window) -> tuple[Column, ...]:
-    """The decision of a case that stands: no other came after it, and it was not taken back."""
-    later = aliased(Event)
-    replaced = exists().where(
-        later.case_id == Event.case_id, col(later.seq) > Event.seq, col(later.kind).in_((*_DECIDING, *_VOIDING))
-    )
-    return (*_moves(window, *_DECIDING), ~replaced)
+    """The decision of a case that stands: none came after it, and it was not taken back."""
+    later = EVENT.alias()
+    overtaking = (*DECIDING, "take_back", "reopen", "withdraw")
+    return (*_moves(window, *DECIDING), ~_follows(later, later.c.kind.in_(overtaking)))
 
 
 def _decided(window: Window) -> Select[Any]:
-    before = aliased(Event)
-    given_up = (
-        select(_category(before))
-        .where(
-            before.case_id == Event.case_id,
-            col(before.seq) < Event.seq,
-            col(before.from_step) == "propose",
-            or_(
-                and_(col(before.to_state) == "escalated", _fact(before, "proposal").is_(None)),
-                col(before.to_state) == "failed",
-            ),
-        )
-        .order_by(col(before.seq).desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    edits = _fact(Event, "edits")
+    before = EVENT.alias()
+    gave_up = or_(before.c.to_state == "failed", _gave_up(before))
+    category = _nearest(before, _category(before), before.c.from_step == "propose", gave_up)
+    edits = _said(EVENT, "edits")
     part = case(
-        (and_(col(Event.kind) == "manual", col(Event.from_step) == "apply"), "effect_failed"),
-        (edits == "no_proposal", func.coalesce(given_up, "unknown")),
-        (col(Event.kind) == "manual", "unfit"),
+        (and_(EVENT.c.kind == "manual", EVENT.c.from_step == "apply"), "effect_failed"),
+        (edits == "no_proposal", func.coalesce(category, "unknown")),
+        (EVENT.c.kind == "manual", "unfit"),
         (edits == "replaced", "replaced"),
         else_="proposal",
     )
-    return _row(col(Event.case_id), col(Event.at), part).where(*_final(window))
+    return _rows(EVENT.c.at, part).where(*_final(window))
 
 
 def _reviewed(window: Window) -> Select[Any]:
+    made = and_(DECISION.c.case_id == EVENT.c.case_id, DECISION.c.at == EVENT.c.at, DECISION.c.verdict == EVENT.c.kind)
+    joined = EVENT.join(DECISION, made).outerjoin(PROPOSAL, _rejected_proposal())
     return (
-        _row(col(Event.case_id), col(Event.at), _class())
-        .select_from(Event)
-        .join(
-            Decision,
-            and_(
-                col(Decision.case_id) == Event.case_id,
-                col(Decision.at) == Event.at,
-                col(Decision.verdict) == Event.kind,
-            ),
-        )
-        .join(Proposal, and_(col(Proposal.id) == Decision.proposal_id, Decision.verdict == "reject"), isouter=True)
+        _rows(EVENT.c.at, _class())
+        .select_from(joined)
         .where(
             *_final(window),
-            col(Event.actor_kind) == "person",
-            col(Event.from_step) == "review",
-            col(Decision.edits) != "no_proposal",
+            EVENT.c.actor_kind == "person",
+            EVENT.c.from_step == "review",
+            DECISION.c.edits != "no_proposal",
         )
     )
+
+
+# --- Attempts and what they cost ------------------------------------------------------------------------------------
 
 
 def _attempts(window: Window) -> Select[Any]:
     how = case(
-        (col(Attempt.kind) == "open", "open"),
-        (col(Attempt.kind).in_(("ok", "applied")), "ok"),
-        else_=func.coalesce(Attempt.category, "unknown"),
+        (ATTEMPT.c.kind == "open", "open"),
+        (ATTEMPT.c.kind.in_(("ok", "applied")), "ok"),
+        else_=func.coalesce(ATTEMPT.c.category, "unknown"),
     )
-    return _row(col(Attempt.case_id), col(Attempt.started_at), col(Attempt.step) + ":" + how).where(*_tries(window))
+    return _tries(ATTEMPT.c.step + ":" + how).where(*_started(window))
 
 
 def _queues(window: Window) -> Select[Any]:
-    waited = _microseconds(col(Attempt.started_at), col(Attempt.eligible_at))
-    return _row(col(Attempt.case_id), col(Attempt.started_at), col(Attempt.step), waited).where(*_tries(window))
+    waited = _microseconds(ATTEMPT.c.started_at, ATTEMPT.c.eligible_at)
+    return _tries(ATTEMPT.c.step, waited).where(*_started(window))
 
 
 def _calls(window: Window) -> Select[Any]:
-    how = case((_LOST, "lost"), (col(Attempt.kind) == "ok", "answered"), else_="failed")
-    calls = case((_LOST, 1), else_=col(Attempt.calls))
-    return _row(col(Attempt.case_id), col(Attempt.started_at), how, calls).where(*_tries(window), _called())
+    how = case((_LOST, "lost"), (ATTEMPT.c.kind == "ok", "answered"), else_="failed")
+    return _tries(how, case((_LOST, 1), else_=ATTEMPT.c.calls)).where(*_started(window), _CALLED)
 
 
 def _latencies(window: Window) -> Select[Any]:
-    how = case((col(Attempt.kind) == "ok", "answered"), else_="failed")
-    return _row(col(Attempt.case_id), col(Attempt.started_at), how, col(Attempt.seconds)).where(
-        *_tries(window), _called(), col(Attempt.seconds).is_not(None)
-    )
-
-
-TOKEN_BUCKETS = ("fresh_input", "cache_read", "cache_write", "visible_output", "reasoning")
+    how = case((ATTEMPT.c.kind == "ok", "answered"), else_="failed")
+    return _tries(how, ATTEMPT.c.seconds).where(*_started(window), _CALLED, ATTEMPT.c.seconds.is_not(None))
 
 
 def _tokens(window: Window) -> Select[Any]:
     return _together(
         *(
-            _row(col(Attempt.case_id), col(Attempt.started_at), literal(name), getattr(Attempt, name)).where(
-                *_tries(window), _called(), getattr(Attempt, name).is_not(None)
-            )
+            _tries(literal(name), ATTEMPT.c[name]).where(*_started(window), _CALLED, ATTEMPT.c[name].is_not(None))
             for name in TOKEN_BUCKETS
         )
     )
 
 
 def _costs(window: Window) -> Select[Any]:
-    return _row(
-        col(Attempt.case_id), col(Attempt.started_at), _cost_status(), func.coalesce(Attempt.cost_nano_dollars, 0)
-    ).where(*_tries(window), or_(_called(), col(Attempt.builtin)))
+    return _tries(_COST_STATUS, _COST).where(*_started(window), or_(_CALLED, ATTEMPT.c.builtin))
 
 
 def _model_costs(window: Window) -> Select[Any]:
-    model = func.coalesce(Attempt.model_answered, Attempt.model_asked, "")
-    return _row(col(Attempt.case_id), col(Attempt.started_at), model, col(Attempt.cost_nano_dollars)).where(
-        *_tries(window), _called(), col(Attempt.cost_nano_dollars).is_not(None)
-    )
+    model = func.coalesce(ATTEMPT.c.model_answered, ATTEMPT.c.model_asked, "")
+    known = ATTEMPT.c.cost_nano_dollars.is_not(None)
+    return _tries(model, _COST).where(*_started(window), _CALLED, known)
 
 
 def _arrival_costs(window: Window) -> Select[Any]:
     return (
-        _row(col(Event.case_id), col(Event.at), _cost_status(), func.coalesce(Attempt.cost_nano_dollars, 0))
-        .select_from(Event)
-        .join(Attempt, col(Attempt.case_id) == Event.case_id)
-        .where(
-            *_moves(window, "submit"),
-            col(Attempt.step) == "propose",
-            or_(_called(), col(Attempt.builtin)),
-        )
+        _rows(EVENT.c.at, _COST_STATUS, _COST)
+        .select_from(EVENT.join(ATTEMPT, ATTEMPT.c.case_id == EVENT.c.case_id))
+        .where(*_moves(window, "submit"), ATTEMPT.c.step == "propose", or_(_CALLED, ATTEMPT.c.builtin))
     )
 
 
 def _case_failures(window: Window) -> Select[Any]:
-    gave_up = and_(
-        col(Event.kind).in_(("escalate", "expire")),
-        col(Event.from_step) == "propose",
-        _fact(Event, "proposal").is_(None),
+    ends = ("fail", "refused", "doubt", "undo_refused")
+    return _rows(EVENT.c.at, _category(EVENT)).where(
+        *_moves(window, "escalate", "expire", *ends), or_(EVENT.c.kind.in_(ends), _gave_up(EVENT))
     )
-    return _row(col(Event.case_id), col(Event.at), _category(Event)).where(
-        *_moves(window, "escalate", "expire", "fail", "refused", "doubt", "undo_refused"),
-        or_(gave_up, col(Event.kind).in_(("fail", "refused", "doubt", "undo_refused"))),
-    )
+
+
+# --- What waits at this moment: the only facts that read where cases are --------------------------------------------
 
 
 def _waiting_machine(window: Window) -> Select[Any]:
-    return _row(col(Case.id), col(Case.due_at), col(Case.step), _microseconds(_at(window.now), col(Case.due_at))).where(
-        col(Case.state).in_(("pending", "retrying")), col(Case.due_at) <= window.now, *_case_demo(window)
+    waited = _microseconds(literal(window.now, UTCDateTime()), CASE.c.due_at)
+    return _rows(CASE.c.due_at, CASE.c.step, waited, case_id=CASE.c.id).where(
+        *_now(window, ("pending", "retrying")), CASE.c.due_at <= window.now
     )
 
 
 def _waiting_person(window: Window) -> Select[Any]:
-    waiting = (*_WITH_PERSON, "needs_information", "failed")
-    return _row(col(Case.id), col(Case.since), col(Case.state), _microseconds(_at(window.now), col(Case.since))).where(
-        col(Case.state).in_(waiting), *_case_demo(window)
-    )
+    waited = _microseconds(literal(window.now, UTCDateTime()), CASE.c.since)
+    states = (*WITH_PERSON, "needs_information", "failed")
+    return _rows(CASE.c.since, CASE.c.state, waited, case_id=CASE.c.id).where(*_now(window, states))
 
 
 def _open(window: Window) -> Select[Any]:
-    states = ("pending", "processing", "retrying", *_WITH_PERSON, "needs_information", "failed")
-    return _row(col(Case.id), col(Case.created_at), col(Case.state)).where(
-        col(Case.state).in_(states), *_case_demo(window)
-    )
+    states = tuple(state for state in STATES if state not in ENDED)
+    return _rows(CASE.c.created_at, CASE.c.state, case_id=CASE.c.id).where(*_now(window, states))
 
 
 _FACTS: dict[Fact, Callable[[Window], Select[Any]]] = {
+    Fact.SUBMITTED: _submitted,
     Fact.ARRIVAL: _arrivals,
     Fact.ENDING: _endings,
     Fact.CLOSING: _closings,
@@ -616,139 +535,168 @@ _FACTS: dict[Fact, Callable[[Window], Select[Any]]] = {
     Fact.WAITING_PERSON: _waiting_person,
     Fact.OPEN: _open,
 }
-ONE_PER_CASE = frozenset(_FACTS) - {Fact.ENDING, Fact.REVIEW_ENTRY, Fact.CASE_FAILURE}  # Or cases are not asked for.
-SPREAD_OVER_TRIES = frozenset({Fact.QUEUE, Fact.LATENCY, Fact.REVIEW_WAIT})
 
 
 # --- What the selects share -----------------------------------------------------------------------------------------
 
 
-def _row(case_id: Column, at: Column, part: Column, value: Column | None = None) -> Select[Any]:
-    return select(
-        case_id.label("case_id"),
-        at.label("at"),
-        part.label("part"),
-        (literal_column("1", Integer) if value is None else value).label("value"),
-    )
+def _rows(at: Column, part: Column, value: Column | None = None, *, case_id: Column = EVENT.c.case_id) -> Select[Any]:
+    value = literal_column("1", Integer) if value is None else value
+    return select(case_id.label("case_id"), at.label("at"), part.label("part"), value.label("value"))
+
+
+def _tries(part: Column, value: Column | None = None) -> Select[Any]:
+    return _rows(ATTEMPT.c.started_at, part, value, case_id=ATTEMPT.c.case_id)
 
 
 def _together(*selects: Select[Any]) -> Select[Any]:
     return select(union_all(*selects).subquery())
 
 
-def _bucket(at: Column, edges: Sequence[datetime]) -> Column:
-    """The number of the bucket that a time falls in: the borders are searched by halves, so that many of them cost
-    little."""
+def _once(found: Select[Any]) -> FromClause:
+    """The select as a table that is worked out once, where its columns are used several times."""
+    return found.cte().prefix_with("MATERIALIZED")
+
+
+def _in_buckets(of: Fact, window: Window) -> FromClause:
+    """The rows of a fact with the number of the bucket that each falls in. The borders are searched by halves, so that
+    many of them cost little."""
+    rows = _FACTS[of](window).subquery()
 
     def search(low: int, high: int) -> Column:
         if high - low <= 1:
             return literal_column(str(low), Integer)
         middle = (low + high) // 2
-        return case((at < edges[middle], search(low, middle)), else_=search(middle, high))
+        return case((rows.c.at < window.edges[middle], search(low, middle)), else_=search(middle, high))
 
-    return search(0, len(edges) - 1)
+    bucket = search(0, len(window.edges) - 1)
+    return select(bucket.label("bucket"), rows.c.part, rows.c.case_id, rows.c.value).subquery()
+
+
+def _ranks(n: Any) -> tuple[Any, ...]:
+    """Where the 50th, 90th and 95th percentile and the largest of `n` values in order stand, by nearest rank:
+    ceil(n * percent / 100), in whole numbers. `n` is a number or a column of them."""
+    return (*((n * percent + 99) // 100 for percent in (50, 90, 95)), n)
 
 
 def _moves(window: Window, *kinds: str) -> tuple[Column, ...]:
-    """Events of the window that moved a case by one of these verbs; a note may carry the same word and moves nothing."""
+    """The window's moves by these verbs. A note may be called by the same word, but it has no version."""
     return (
-        col(Event.kind).in_(tuple(dict.fromkeys(kinds))),
-        col(Event.at) >= window.since,
-        col(Event.at) < window.until,
-        col(Event.case_version).is_not(None),
-        *_demo(col(Event.case_id), window),
+        EVENT.c.kind.in_(kinds),
+        EVENT.c.at >= window.since,
+        EVENT.c.at < window.until,
+        EVENT.c.case_version.is_not(None),
+        *_demo(EVENT.c.case_id, window),
     )
 
 
-def _tries(window: Window) -> tuple[Column, ...]:
+def _started(window: Window) -> tuple[Column, ...]:
     return (
-        col(Attempt.started_at) >= window.since,
-        col(Attempt.started_at) < window.until,
-        *_demo(col(Attempt.case_id), window),
+        ATTEMPT.c.started_at >= window.since,
+        ATTEMPT.c.started_at < window.until,
+        *_demo(ATTEMPT.c.case_id, window),
     )
+
+
+def _now(window: Window, states: Sequence[str]) -> tuple[Column, ...]:
+    return (CASE.c.state.in_(states), *(() if window.demo else (CASE.c.demo.is_(False),)))
 
 
 def _demo(case_id: Column, window: Window) -> tuple[Column, ...]:
-    # Few cases are demo cases: asking for those is much less work than asking each case whether it is one.
-    return () if window.demo else (case_id.not_in(select(Case.id).where(col(Case.demo).is_(True))),)
+    # Few cases are demo cases: finding those is much less work than asking each case whether it is one.
+    return () if window.demo else (case_id.not_in(select(CASE.c.id).where(CASE.c.demo.is_(True))),)
 
 
-def _case_demo(window: Window) -> tuple[Column, ...]:
-    return () if window.demo else (col(Case.demo).is_(False),)
+def _follows(later: FromClause, *conditions: Column) -> Column:
+    """Whether such an event comes after this one in its case."""
+    return exists().where(later.c.case_id == EVENT.c.case_id, later.c.seq > EVENT.c.seq, *conditions)
 
 
-_LOST = col(Attempt.kind) == "lost"  # The worker stopped: a call may have left, and nobody knows what it cost.
-
-
-def _called() -> Column:
-    """Whether an attempt called a model, or may have; the built-in rules are none."""
-    return and_(
-        col(Attempt.step) == "propose", col(Attempt.builtin).is_(False), or_(col(Attempt.calls) > 0, _LOST)
-    )
-
-
-def _cost_status() -> Column:
-    return case(
-        (col(Attempt.builtin), "none"), (_LOST, "unknown"), else_=func.coalesce(Attempt.cost_status, "unknown")
-    )
-
-
-def _fact(event: type[Event], name: str) -> Column:
-    """A word from the facts of an event."""
-    return type_coerce(event.data, JSON)[name].as_string()
-
-
-def _entering_review(event: type[Event]) -> tuple[Column, ...]:
+def _nearest(before: FromClause, column: Column, *conditions: Column) -> Column:
+    """The column of the last such event before this one in its case."""
     return (
-        col(event.to_state).in_(_WITH_PERSON),
-        col(event.to_step) == "review",
-        or_(col(event.from_state).is_(None), col(event.from_state).not_in(_WITH_PERSON)),
+        select(column)
+        .where(before.c.case_id == EVENT.c.case_id, before.c.seq < EVENT.c.seq, *conditions)
+        .order_by(before.c.seq.desc())
+        .limit(1)
+        .scalar_subquery()
     )
 
 
-def _cause(event: type[Event]) -> Column:
+def _said(event: FromClause, name: str) -> Column:
+    """A word from the facts of an event."""
+    said: Column = type_coerce(event.c.data, JSON)[name].as_string()
+    return said
+
+
+def _bringing_proposal(event: FromClause) -> tuple[Column, ...]:
+    return (event.c.kind.in_(PROPOSING), event.c.from_step == "propose", _said(event, "proposal").is_not(None))
+
+
+def _gave_up(event: FromClause) -> Column:
+    """The machine passed the case to a person for want of a usable proposal."""
+    return and_(
+        event.c.kind.in_(("escalate", "expire")),
+        event.c.from_step == "propose",
+        _said(event, "proposal").is_(None),
+    )
+
+
+def _entering_review(event: FromClause) -> tuple[Column, ...]:
+    return (
+        event.c.to_state.in_(WITH_PERSON),
+        event.c.to_step == "review",
+        or_(event.c.from_state.is_(None), event.c.from_state.not_in(WITH_PERSON)),
+    )
+
+
+def _cause(event: FromClause) -> Column:
     """Why a case came before a person."""
-    said = _fact(event, "cause")
+    said = _said(event, "cause")
     return case(
         (said.is_not(None), said),
-        (col(event.kind) == "take_back", "taken_back"),
-        (col(event.kind) == "reopen", "reopened"),
-        (and_(col(event.kind) == "escalate", col(event.actor_kind) == "person"), "passed_up"),
-        (and_(col(event.kind) == "expire", col(event.from_state) == "needs_information"), "unanswered"),
+        (event.c.kind == "take_back", "taken_back"),
+        (event.c.kind == "reopen", "reopened"),
+        (and_(event.c.kind == "escalate", event.c.actor_kind == "person"), "passed_up"),
+        (and_(event.c.kind == "expire", event.c.from_state == "needs_information"), "unanswered"),
         else_="model_failure",
     )
 
 
-def _category(event: type[Event]) -> Column:
-    """Why machine work on a case ended without success; where the event does not say, its verb does."""
-    said = _fact(event, "category")
+def _category(event: FromClause) -> Column:
+    """Why the machine's work on a case ended without success; where the event does not say, its verb does."""
+    said = _said(event, "category")
     return case(
         (said.is_not(None), said),
-        (col(event.kind) == "expire", "deadline"),
-        (col(event.kind) == "doubt", "effect_unknown"),
-        (col(event.kind).in_(("refused", "undo_refused")), "effect_refused"),
-        (col(event.kind) == "escalate", "worker_lost"),
+        (event.c.kind == "expire", "deadline"),
+        (event.c.kind == "doubt", "effect_unknown"),
+        (event.c.kind.in_(("refused", "undo_refused")), "effect_refused"),
+        (event.c.kind == "escalate", "worker_lost"),
         else_="unknown",
     )
 
 
+def _rejected_proposal() -> Column:
+    return and_(PROPOSAL.c.id == DECISION.c.proposal_id, DECISION.c.verdict == "reject")
+
+
 def _class() -> Column:
-    """What a decision did to the proposal. Rejecting a proposal that would have done something flips it."""
-    flips = and_(Decision.verdict == "reject", func.json_array_length(Proposal.effects) > 0)
+    """What a verdict did to the proposal. Rejecting one that would have done something turns it into its opposite."""
     return case(
-        (col(Decision.verdict).in_(("rerun", "ask", "escalate", "manual")), col(Decision.verdict)),
-        (col(Decision.edits) == "no_proposal", "no_proposal"),
-        (flips, "flipped"),
-        else_=col(Decision.edits),
+        (DECISION.c.verdict.in_(("rerun", "ask", "escalate", "manual")), DECISION.c.verdict),
+        (DECISION.c.edits == "no_proposal", "no_proposal"),
+        (func.json_array_length(PROPOSAL.c.effects) > 0, "flipped"),
+        else_=DECISION.c.edits,
     )
 
 
-def _number(value: Any) -> float:
-    return value if isinstance(value, (int, float)) else int(value)
-
-
-def _at(moment: datetime) -> Column:
-    return literal(moment, UTCDateTime())
+_LOST = ATTEMPT.c.kind == "lost"  # The worker stopped: a request may have left, and nobody knows what it cost.
+# The built-in rules are no model.
+_CALLED = and_(ATTEMPT.c.step == "propose", ATTEMPT.c.builtin.is_(False), or_(ATTEMPT.c.calls > 0, _LOST))
+_COST_STATUS = case(
+    (ATTEMPT.c.builtin, "none"), (_LOST, "unknown"), else_=func.coalesce(ATTEMPT.c.cost_status, "unknown")
+)
+_COST = func.coalesce(ATTEMPT.c.cost_nano_dollars, 0)
 
 
 class _microseconds(FunctionElement[int]):
@@ -761,21 +709,15 @@ class _microseconds(FunctionElement[int]):
 
 @compiles(_microseconds, "sqlite")
 def _on_sqlite(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
-    # SQLite's own functions know milliseconds only. Its times are texts: whole seconds, a point, six digits.
+    # SQLite's own functions know milliseconds only, so they give the whole seconds, and the digits after the point
+    # are read from the text: it has six of them, or none at all and then an offset of zero.
     later, earlier = (compiler.process(one, **kw) for one in element.clauses)
-
-    def whole(text: str) -> str:
-        return f"CAST(strftime('%s', substr({text}, 1, 19)) AS INTEGER)"
-
-    def rest(text: str) -> str:
-        return f"CASE substr({text}, 20, 1) WHEN '.' THEN CAST(substr({text}, 21, 6) AS INTEGER) ELSE 0 END"
-
-    return f"((({whole(later)}) - ({whole(earlier)})) * 1000000 + ({rest(later)}) - ({rest(earlier)}))"
+    digits = f"(CAST(substr({later}, 21, 6) AS INTEGER) - CAST(substr({earlier}, 21, 6) AS INTEGER))"
+    days = f"(julianday({later}) - julianday({earlier}))"
+    return f"(CAST(round({days} * 86400.0 - {digits} * 1e-6) AS INTEGER) * 1000000 + {digits})"
 
 
 @compiles(_microseconds, "postgresql")
 def _on_postgresql(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
-    later, earlier = (
-        f"CAST({compiler.process(one, **kw)} AS TIMESTAMP WITH TIME ZONE)" for one in element.clauses
-    )
+    later, earlier = (f"CAST({compiler.process(one, **kw)} AS TIMESTAMP WITH TIME ZONE)" for one in element.clauses)
     return f"CAST(EXTRACT(EPOCH FROM ({later} - {earlier})) * 1000000 AS BIGINT)"

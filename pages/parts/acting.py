@@ -1,0 +1,116 @@
+"""What a person may do to a case besides deciding it: buttons where the table of moves and the role allow it."""
+
+from functools import partial
+
+import streamlit as st
+
+from core import actions, cases, lifecycle
+from core.actions import Finding, Verdict
+from core.lifecycle import Verb
+from core.moves import place_of
+from core.permissions import Act, Who
+from pages.parts import access, notice, panel
+
+_FINDINGS = {
+    Finding.APPLIED: "It was applied",
+    Finding.NOT_APPLIED: "It was not applied",
+    Finding.RESEND: "Not applied for certain: send the same key again",
+}
+
+
+def may_answer(seen: cases.View, who: Who) -> bool:
+    """Whether this person may answer the open question."""
+    return cases.refusal(seen, Act.ANSWER, who) is None
+
+
+def buttons(seen: cases.View, *, who: Who) -> None:
+    """Every action that is open to this person now, and the panels behind them."""
+    number, place = seen.case.number, place_of(seen.case)
+    offered: list[tuple[str, str, str]] = []  # What the button says, its panel, its icon.
+
+    def offer(label: str, name: str, icon: str, act: Act, verb: Verb | None) -> None:
+        if (verb is None or cases.can(seen, verb)) and cases.refusal(seen, act, who) is None:
+            offered.append((label, name, icon))
+
+    decides = place in lifecycle.REVIEWABLE and cases.refusal(seen, Act.DECIDE, who) is None
+    offer("Withdraw", "withdraw", "cancel", Act.WITHDRAW, Verb.WITHDRAW)
+    if place in (lifecycle.FAILED_PROPOSE, lifecycle.FAILED_APPLY, lifecycle.ESCALATED_UNDO):
+        offer("Try again", "retry", "replay", Act.RETRY, Verb.RETRY)
+    if place in (lifecycle.FAILED_PROPOSE, lifecycle.FAILED_APPLY):
+        offer("Take by hand", "manual", "back_hand", Act.MANUAL, Verb.MANUAL)
+    if seen.case.outcome == "declined":
+        offer("Reopen", "reopen", "lock_open", Act.REOPEN, Verb.REOPEN)
+    offer("Settle", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
+    rolls = place == lifecycle.COMPLETED_APPLY and seen.case.outcome == "applied"
+    rolls = rolls and cases.refusal(seen, Act.ROLL_BACK, who) is None
+    if not offered and not decides and not rolls:
+        return
+    with st.container(horizontal=True, key="case-actions"):
+        if decides and st.button(
+            "Review", type="primary", icon=":material/rate_review:", key="case.review", shortcut="V"
+        ):
+            access.go("review", case=number)
+        if rolls and st.button("Roll back", icon=":material/undo:", key="case.roll_back"):
+            access.go("rollback", case=number)
+        for label, name, icon in offered:
+            panel.opener(label, f"{name}.{number}", key=f"case.{name}", icon=f":material/{icon}:")
+    _panels(seen, who)
+
+
+def _panels(seen: cases.View, who: Who) -> None:
+    case, settings = seen.case, access.settings()
+    number = case.number
+    if panel.is_open(f"withdraw.{number}"):
+        _confirm(
+            f"Withdraw case {number}?",
+            "It ends here and nothing is done. This cannot be taken back.",
+            "Withdraw",
+            partial(actions.withdraw, case.id, actor=who),
+        )
+    if panel.is_open(f"retry.{number}"):
+        _confirm(
+            f"Try case {number} again?",
+            "The proposal is asked for again; a refused effect is sent with a new key.",
+            "Try again",
+            partial(actions.retry, case.id, actor=who, settings=settings),
+        )
+    panel.ask(
+        f"manual.{number}",
+        f"Take case {number} by hand",
+        label="What was done, and where",
+        confirm="Close as handled by hand",
+        hint="Nothing is sent from here.",
+        do=lambda words: actions.decide(case.id, Verdict.MANUAL, actor=who, settings=settings, note=words),
+    )
+    panel.ask(
+        f"reopen.{number}",
+        f"Reopen case {number}",
+        label="Why",
+        confirm="Reopen",
+        hint="The case goes back to review.",
+        do=lambda words: actions.reopen(case.id, words, actor=who, settings=settings),
+    )
+    panel.ask(
+        f"settle.{number}",
+        f"Settle case {number}",
+        label="Evidence: what you saw at the receiver",
+        confirm="Record the finding",
+        hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
+        choices=("What did you find?", [str(one) for one in _FINDINGS], lambda one: _FINDINGS[Finding(one)]),
+        do=lambda words: actions.settle(case.id, Finding.APPLIED, words, actor=who),
+        do_choice=lambda chosen, words: actions.settle(case.id, Finding(chosen), words, actor=who),
+    )
+
+
+def _confirm(title: str, words: str, label: str, do: partial[actions.Done]) -> None:
+    def draw() -> None:
+        st.text(words)
+        if st.button(label, type="primary", key="confirm", on_click=_run, args=(do,)):
+            st.rerun()
+
+    st.dialog(title, on_dismiss=panel.close)(draw)()
+
+
+def _run(do: partial[actions.Done]) -> None:
+    notice.act(do)
+    panel.close()

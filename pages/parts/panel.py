@@ -1,0 +1,104 @@
+"""A side panel that asks for a few words before something is done: rejecting, rolling back, withdrawing.
+
+A panel is open while its name stands in the session state, so that it survives the reruns of the page under it, and the
+page can see that one is open and switch its own keys off.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from core import actions, errors
+from pages.parts import access, notice, plain
+
+Do = Callable[[str], actions.Done | None]  # None: it is done in the next run, and says so itself.
+
+
+def opener(label: str, name: str, *, key: str, **look: Any) -> None:
+    """The button that opens the panel `name`."""
+    st.button(label, key=key, on_click=open_, args=(name,), **look)
+
+
+def open_(name: str) -> None:
+    st.session_state["panel"] = name
+
+
+def is_open(*names: str) -> bool:
+    """Whether one of these panels is open; without names, whether any is."""
+    current = st.session_state.get("panel")
+    return current is not None and (not names or current in names)
+
+
+def close() -> None:
+    st.session_state.pop("panel", None)
+
+
+def ask(
+    name: str,
+    title: str,
+    *,
+    label: str,
+    confirm: str,
+    do: Do,
+    hint: str = "",
+    starters: Sequence[str] = (),
+    choices: tuple[str, Sequence[str], Callable[[str], str]] | None = None,
+    do_choice: Callable[[str, str], actions.Done] | None = None,
+    body: Callable[[], None] | None = None,
+) -> None:
+    """The panel, if it is open. `title`, `label`, `confirm`, `hint` and `starters` are words of ours."""
+    if not is_open(name):
+        return
+    key = f"panel.{name}"
+
+    def draw() -> None:
+        if hint:
+            st.caption(hint)
+        if body is not None:
+            body()
+        if starters:
+            st.pills("Start with", starters, key=f"{key}.starter", on_change=partial(_start, key))
+        with st.form(f"{key}.form", border=False, enter_to_submit=False):
+            if choices is not None:
+                st.radio(choices[0], list(choices[1]), format_func=choices[2], key=f"{key}.choice")
+            st.text_area(label, key=f"{key}.text", max_chars=actions.LONGEST_NOTE, height=160)
+            if problem := st.session_state.get(f"{key}.problem"):
+                plain.problem(problem)
+            sent = st.form_submit_button(
+                confirm,
+                type="primary",
+                key=f"{key}.confirm",
+                shortcut="Ctrl+Enter",
+                on_click=partial(_confirm, name, do, do_choice),
+            )
+        if sent and not is_open(name):
+            st.rerun()
+
+    st.dialog(title, position="right", on_dismiss=close)(draw)()
+
+
+def _start(key: str) -> None:
+    words = st.session_state.get(f"{key}.starter")
+    if words:
+        st.session_state[f"{key}.text"] = f"{words} "
+
+
+def _confirm(name: str, do: Do, do_choice: Callable[[str, str], actions.Done] | None) -> None:
+    key = f"panel.{name}"
+    words = st.session_state.get(f"{key}.text") or ""
+    st.session_state.pop(f"{key}.problem", None)
+    try:
+        done = do_choice(st.session_state[f"{key}.choice"], words) if do_choice is not None else do(words)
+    except errors.Incomplete as error:
+        st.session_state[f"{key}.problem"] = str(error)
+        return
+    except errors.ActionError as error:
+        notice.leave("refused", str(error))
+        close()
+        return
+    if done is not None:
+        notice.leave("done", f"Case {done.number}: {done.message}")
+        access.wake()
+    close()

@@ -1,0 +1,60 @@
+"""What keeps an open page true without a reload: it looks whether its case moved, and counts a hold down."""
+
+from functools import partial
+from uuid import UUID
+
+import streamlit as st
+
+from core import actions, cases, clock
+from core.permissions import Act, Who
+from pages.parts import access, notice, plain, times
+
+
+def watch(seen: cases.View) -> None:
+    """Draw the page anew when the case has moved: one small question per second while a machine works on it, fewer
+    while a person must act, none once the case has ended for good."""
+    if seen.case.finished_at is not None and seen.case.state != "completed":
+        return
+    shown, case_id = seen.case.version, seen.case.id
+
+    @st.fragment(run_every="1s" if seen.case.state in ("pending", "processing", "retrying") else "3s")
+    def look() -> None:
+        if cases.version(case_id) != shown:
+            st.rerun()
+
+    look()
+
+
+def hold(seen: cases.View, *, who: Who, key: str) -> None:
+    """The time left until an approved effect leaves, and the way to take the approval back."""
+    case = seen.case
+    if case.step != "apply" or case.state not in ("pending", "processing", "retrying"):
+        return
+    sentences = [one.sentence for one in seen.effects if one.state in ("planned", "sending")]
+    refusal = cases.refusal(seen, Act.TAKE_BACK, who)
+    case_id, due_at, state = case.id, case.due_at, case.state
+
+    @st.fragment(run_every="1s")
+    def count() -> None:
+        left = (due_at - clock.now()).total_seconds() if due_at else 0
+        with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"{key}-hold"):
+            with st.container(width="stretch", gap=None):
+                if state == "pending" and left > 0:
+                    st.markdown(f":material/hourglass_top: **Leaves in {times.span(int(left) + 1)}**")
+                else:
+                    st.markdown(":material/send: **Leaving now**")
+                for sentence in sentences:
+                    plain.quiet(sentence)
+            if refusal is None:
+                st.button(
+                    "Take back",
+                    key=f"{key}.take_back",
+                    icon=":material/undo:",
+                    on_click=partial(_take_back, case_id, who),
+                )
+
+    count()
+
+
+def _take_back(case_id: UUID, who: Who) -> None:
+    notice.act(lambda: actions.take_back(case_id, actor=who, settings=access.settings()))

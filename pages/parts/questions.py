@@ -1,0 +1,53 @@
+"""Open questions to the person who submitted: what is asked, and the answer."""
+
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+import streamlit as st
+
+from core import actions, cases, errors
+from core.cases import Row
+from core.permissions import Who
+from pages.parts import access, notice, plain, times
+
+
+def show(rows: Sequence[Row], *, who: Who, key: str) -> None:
+    """Every question that waits for this person, each with its answer form."""
+    st.subheader("Questions for you")
+    if not rows:
+        st.caption("Nobody waits for an answer of yours.")
+    for row in rows:
+        with st.container(border=True, key=f"{key}-{row.case.number}"):
+            try:
+                seen = cases.view(row.case.id, actor=who)
+            except errors.NotFound:
+                continue
+            access.link("case", f"Case {row.case.number}", icon=":material/description:", case=row.case.number)
+            answer(seen, who=who, key=f"{key}.{row.case.number}")
+
+
+def answer(seen: cases.View, *, who: Who, key: str) -> None:
+    """The open question of one case, and the form that answers it."""
+    waiting = seen.open_question
+    if waiting is None:
+        return
+    plain.text(waiting.question)
+    if seen.case.deadline_at is not None:
+        st.caption(f"Please answer {times.ago(seen.case.deadline_at)}; after that a person decides with what there is.")
+    with st.form(f"{key}.form", border=False, enter_to_submit=False):
+        st.text_area("Your answer", key=f"{key}.text", max_chars=actions.LONGEST_ANSWER, height=110)
+        st.form_submit_button(
+            "Send answer",
+            type="primary",
+            key=f"{key}.send",
+            icon=":material/send:",
+            on_click=partial(_send, seen.case.id, who, key),
+        )
+
+
+def _send(case_id: UUID, who: Who, key: str) -> None:
+    words = st.session_state[f"{key}.text"] or ""
+    done = notice.act(lambda: actions.answer(case_id, words, actor=who, settings=access.settings()))
+    if done is not None:
+        st.session_state[f"{key}.text"] = ""

@@ -1,0 +1,108 @@
+"""What was submitted, from any request model: fields as pairs, orders as blocks, long texts as themselves."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+import streamlit as st
+from pydantic import BaseModel
+
+from core import cases, money, workflow
+from core.evidence import Span
+from core.workflow import Mark
+from pages.parts import badges, plain, times
+
+_OURS = re.compile(r"[a-z]+(_[a-z]+)+")  # A word of a program, such as store_credit.
+TALL = 1_400  # Characters; a longer message scrolls in a frame of its own, so that the page stays one page.
+
+
+def show(seen: cases.View, *, marks: Mapping[str, Iterable[Span]] | None = None, key: str) -> None:
+    """The request and the answers. `marks` are places to mark per long field."""
+    request = seen.submission.request
+    kind = type(request)
+    long = workflow.marked(kind, Mark.LONG)
+    plain.facts(_facts(request, besides=long))
+    for name in long:
+        words = str(getattr(request, name) or "")
+        with st.container(key=f"{key}-{name}", gap="xsmall"):
+            st.caption(f"{_title(kind, name)} · {len(words):,} characters")
+            with st.container(height=420 if len(words) > TALL else "content", border=len(words) > TALL):
+                plain.marked(words, (marks or {}).get(name, ()))
+    for i, one in enumerate(seen.answers, start=1):
+        if one.text is not None:
+            with st.container(gap="xsmall", key=f"{key}-answer-{i}"):
+                st.caption(f"Answer {i}" + (f" · {times.local(one.answered_at)}" if one.answered_at else ""))
+                plain.quiet(one.question)
+                plain.marked(one.text, ())
+    for name, values in _nested(request):
+        for i, value in enumerate(values):
+            with st.container(border=True, gap="small", key=f"{key}-{name}-{i}"):
+                _block(value, title=_title(kind, name).removesuffix("s"))
+
+
+def value_words(model: type[BaseModel], name: str, value: Any, currency: str | None) -> str:
+    """One value as people read it."""
+    if value in (None, "", []):
+        return "–"
+    if Mark.MONEY in workflow.marks(model, name):
+        return money.show(value, currency)
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if isinstance(value, date):
+        return f"{value.day} {value:%b %Y}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(badges.words(str(one)) if str(one).islower() else str(one) for one in value)
+    words = str(value)
+    return badges.words(words) if words in _choices(model, name) or _OURS.fullmatch(words) else words
+
+
+def _facts(one: BaseModel, *, besides: Iterable[str] = (), empty: bool = False) -> list[tuple[str, str]]:
+    kind, currency = type(one), getattr(one, "currency", None)
+    rows = []
+    for name in kind.model_fields:
+        value = getattr(one, name)
+        if name in besides or _is_nested(value) or (value in (None, [], "") and not empty):
+            continue
+        if name == "currency" and any(getattr(one, other) is not None for other in workflow.marked(kind, Mark.MONEY)):
+            continue  # It stands beside the amount.
+        rows.append((_title(kind, name), value_words(kind, name, value, currency)))
+    return rows
+
+
+def _block(one: BaseModel, *, title: str) -> None:
+    names = workflow.marked(type(one), Mark.REFERENCE)
+    head = str(getattr(one, names[0])) if names else ""
+    plain.strong(f"{title} {head}".strip(), size=".98rem")
+    plain.facts(_facts(one, besides=names))
+    currency = getattr(one, "currency", None)
+    for name, values in _nested(one):
+        kind = type(values[0])
+        columns = [field for field in kind.model_fields if any(getattr(value, field) is not None for value in values)]
+        plain.table(
+            [_title(kind, field) for field in columns],
+            [[value_words(kind, field, getattr(value, field), currency) for field in columns] for value in values],
+            right=[i for i, field in enumerate(columns) if field.endswith("_minor") or field == "quantity"],
+        )
+        del name
+
+
+def _nested(one: BaseModel) -> list[tuple[str, list[BaseModel]]]:
+    found = ((name, getattr(one, name)) for name in type(one).model_fields)
+    return [(name, value) for name, value in found if _is_nested(value)]
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel)
+
+
+def _title(model: type[BaseModel], name: str) -> str:
+    return model.model_fields[name].title or badges.words(name)
+
+
+def _choices(model: type[BaseModel], name: str) -> list[str]:
+    schema = model.model_json_schema()["properties"].get(name, {})
+    options: list[str] = schema.get("enum") or []
+    for one in schema.get("anyOf", []):
+        options = options or one.get("enum", [])
+    return [] if name == "currency" else options

@@ -1,0 +1,237 @@
+"""What happened to a case: how long it stayed where, and one line per event with the attempts folded in."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import streamlit as st
+
+from core import cases, errors, money, permissions
+from core.permissions import Act, Who
+from pages.parts import badges, plain, request, times
+from pages.parts.edits import changes
+
+_SIGNS = {"person": "◉", "worker": "⚙", "policy": "§", "system": "·"}
+_HIDDEN = frozenset({"claim"})  # Every attempt begins with one and ends with its own line.
+_WORDS = {
+    "submit": "Submitted",
+    "rescue": "Taken back from a worker that fell silent",
+    "propose": "Proposal ready, waits for review",
+    "straight_on": "Proposal within the limits, goes straight on",
+    "ask": "Asked the submitter",
+    "answer": "Answered",
+    "retry_later": "Try again later",
+    "escalate": "Escalated to a lead",
+    "expire": "Deadline passed, escalated",
+    "fail": "Failed",
+    "approve": "Approved",
+    "reject": "Rejected",
+    "rerun": "Sent back to the model",
+    "manual": "Taken by hand",
+    "withdraw": "Withdrawn",
+    "take_back": "Approval taken back",
+    "reopen": "Reopened",
+    "retry": "Tried again by a person",
+    "applied": "Effect applied, receipt received",
+    "refused": "Refused by the receiver",
+    "doubt": "Outcome unknown",
+    "roll_back": "Rollback ordered",
+    "undone": "Undone, receipt received",
+    "undo_refused": "The undo was refused",
+    "settle": "Settled with evidence",
+    "settle_first": "First finding recorded",
+    "give_up_undo": "Undo given up: the effect stands",
+    "rollback_wanted": "Rollback wanted once the outcome is known",
+    "refused_act": "An action was refused",
+    "late": "A late result was set aside",
+}
+
+
+def ribbon(seen: cases.View) -> None:
+    """The stays of the case in order, with how long each took."""
+    steps = []
+    stays = cases.stays(seen)
+    for i, stay in enumerate(stays):
+        state, step = stay.place.split("/")
+        # A hand-over to a worker and back within a blink is no station of its own.
+        if state == "processing" and stay.seconds < 1 and i + 1 < len(stays):
+            continue
+        last = i + 1 == len(stays)
+        ended = stay.left is not None and last
+        steps.append(
+            (badges.place(state, step).label, times.local(stay.entered) if ended else times.span(stay.seconds), last)
+        )
+    plain.path(steps)
+
+
+def show(seen: cases.View, *, who: Who, key: str) -> None:
+    """The events, oldest first."""
+    attempts = {str(one.id): one for one in seen.attempts}
+    decisions = {str(one.id): one for one in seen.decisions}
+    for event in seen.events:
+        if event.kind in _HIDDEN:
+            continue
+        kind = "refused_act" if event.kind == "refused" and event.to_state is None else event.kind
+        words = _WORDS.get(kind, badges.words(kind))
+        plain.event(
+            _SIGNS.get(event.actor_kind, "·"), words, seen.actor(event), times.local(event.at), times.exact(event.at)
+        )
+        decision = decisions.get(str(event.data.get("decision")))
+        if decision is not None:
+            _decision(seen, decision)
+        if event.kind == "ask":
+            _question(seen, event.at)
+        attempt = attempts.get(str(event.data.get("attempt")))
+        if attempt is not None:
+            _attempt(seen, attempt, who=who, key=f"{key}-{attempt.n}")
+
+
+def _decision(seen: cases.View, decision: Any) -> None:
+    with st.container(key=f"timeline-decision-{decision.id}", gap="xsmall"):
+        if decision.note:
+            plain.quiet(f"“{decision.note}”", indent=True)
+        if decision.values is None:
+            return
+        proposal = next((one for one in seen.proposals if one.id == decision.proposal_id), None)
+        if proposal is None:
+            st.caption("Typed by hand: there was no usable proposal.")
+            return
+        for change in changes(seen.kind.Proposal, proposal.values, decision.values):
+            plain.quiet(f"{change.title}: {change.old} → {change.new}", indent=True)
+
+
+def _question(seen: cases.View, at: datetime) -> None:
+    asked = next((one for one in seen.answers if abs((one.asked_at - at).total_seconds()) < 1), None)
+    if asked is not None:
+        plain.quiet(asked.question, indent=True)
+
+
+def _attempt(seen: cases.View, attempt: Any, *, who: Who, key: str) -> None:
+    took = times.span(_seconds(attempt)) if attempt.ended_at is not None else "still running"
+    with st.expander(f"Attempt {attempt.n} · {attempt.step} · {badges.words(attempt.kind)} · {took}", key=key):
+        plain.facts(_attempt_facts(attempt))
+        if attempt.step == "propose" and permissions.may(who, Act.SEE_PROMPT, seen.what) is None:
+            _exact_text(seen, attempt, who, key)
+
+
+def _seconds(attempt: Any) -> float:
+    if attempt.seconds is not None:
+        return float(attempt.seconds)
+    return float((attempt.ended_at - attempt.started_at).total_seconds())
+
+
+def _attempt_facts(attempt: Any) -> list[tuple[str, str]]:
+    rows = [("Started", times.exact(attempt.started_at))]
+    if attempt.step == "propose":
+        rows.append(("Model", "Built-in rules: no model called" if attempt.builtin else _model(attempt)))
+        rows.append(("Prompt version", (attempt.prompt_version or "–")[:16]))
+        rows.append(("Tokens", _tokens(attempt)))
+        rows.append(("Cost", cost_words(attempt)))
+    if attempt.request_id:
+        rows.append(("Request id", attempt.request_id))
+    if attempt.category:
+        rows.append(("Category", badges.words(attempt.category)))
+    if attempt.error:
+        rows.append(("What went wrong", attempt.error))
+    return rows
+
+
+def _model(attempt: Any) -> str:
+    asked, answered = attempt.model_asked or "–", attempt.model_answered
+    return asked if answered in (None, asked) else f"{asked}, answered by {answered}"
+
+
+def _tokens(attempt: Any) -> str:
+    if attempt.fresh_input is None:
+        return "–" if attempt.builtin else "not reported"
+    parts = [("in", (attempt.fresh_input or 0) + (attempt.cache_write or 0)), ("from cache", attempt.cache_read or 0),
+             ("out", attempt.visible_output or 0), ("reasoning", attempt.reasoning or 0)]  # fmt: skip
+    return ", ".join(f"{number:,} {name}" for name, number in parts if number or name in ("in", "out"))
+
+
+def cost_words(attempt: Any) -> str:
+    """What the call cost and how sure that is; of the built-in rules, that no model was called."""
+    if attempt.builtin or attempt.cost_status == "none":
+        return "no model called"
+    if attempt.cost_nano_dollars is None:
+        return badges.words(attempt.cost_status or "unknown")
+    sure = "" if attempt.cost_status == "priced" else f" ({attempt.cost_status})"
+    return f"${attempt.cost_nano_dollars / 1e9:.6f}{sure}"
+
+
+def _exact_text(seen: cases.View, attempt: Any, who: Who, key: str) -> None:
+    if not st.toggle("Show the exact text sent and answered", key=f"{key}-text"):
+        return
+    try:
+        found = cases.transcript(seen.case.id, attempt.id, actor=who)
+    except errors.ActionError as error:
+        plain.problem(str(error))
+        return
+    if found is None:
+        st.caption("Nothing was sent: no model was asked.")
+        return
+    for title, words in zip(("Instructions", "Data", "Answer"), found, strict=True):
+        st.caption(title)
+        st.code(words or "(empty)", language=None, wrap_lines=True, height=260)
+
+
+def effects(seen: cases.View) -> None:
+    """What was done to the outside world, each with its receipt."""
+    if not seen.effects:
+        st.caption("Nothing was sent anywhere.")
+        return
+    for one in seen.effects:
+        receipt = seen.receipts.get(one.id)
+        with st.container(border=True, gap="xsmall", key=f"effect-{one.id}"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                badges.put(EFFECTS[one.state])
+                st.caption("Undo" if one.kind == "undo" else "Apply", width="content")
+            plain.strong(one.sentence, size=".98rem")
+            rows = [("Receiver", one.receiver), ("Amount", money.show(one.amount_minor, one.currency))]
+            rows += [("Key", one.key), ("Reversible", "yes" if one.reversibility == "reversible" else "no")]
+            if receipt is not None:
+                rows += [("Receipt", receipt.reference), ("Confirmed", times.exact(receipt.at))]
+            if one.attempts > 1:
+                rows.append(("Sent", f"{one.attempts} times with the same key"))
+            plain.facts(rows)
+
+
+EFFECTS: Mapping[str, badges.Look] = {
+    "planned": badges.Look("Planned", "blue", "hourglass_top"),
+    "sending": badges.Look("Sending", "blue", "send"),
+    "applied": badges.Look("Applied", "green", "task_alt"),
+    "rejected": badges.Look("Refused", "red", "block"),
+    "in_doubt": badges.Look("In doubt", "orange", "help"),
+    "void": badges.Look("Never sent", "gray", "cancel"),
+}
+
+
+def download(seen: cases.View) -> None:
+    """The whole case as JSON."""
+    st.download_button(
+        "JSON",
+        data=lambda: json.dumps(cases.as_json(seen), ensure_ascii=False, indent=1),
+        file_name=f"case-{seen.case.number}.json",
+        mime="application/json",
+        icon=":material/download:",
+        key=f"case.{seen.case.number}.json",
+        on_click="ignore",
+    )
+
+
+def proposal_words(seen: cases.View, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A proposal's values as pairs."""
+    kind = seen.kind.Proposal
+    currency = values.get("currency")
+    return [
+        (kind.model_fields[name].title or name, request.value_words(kind, name, values.get(name), currency))
+        for name in kind.model_fields
+        if not (isinstance(values.get(name), list) and values[name] and isinstance(values[name][0], dict))
+    ]
+
+
+def of_person(seen: cases.View, person_id: UUID | None) -> str:
+    """The name of a person on this case."""
+    return seen.name(person_id)

@@ -1,0 +1,130 @@
+"""Pictures of every page, light and dark, wide and narrow: `python -m tests.browser.screenshots OUT_DIR`.
+
+They show the demo: people and cases that are plainly invented. Each picture is squeezed below 200 kB.
+"""
+
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.conftest import Visitor
+from tests.browser.serving import ROOT, Server, serving
+
+SIZES = {"1440": (1440, 900), "390": (390, 844)}
+LARGEST_BYTES = 200_000
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One page as one person sees it; `prepare` brings it into the state worth a picture."""
+
+    name: str
+    who: str
+    path: str
+    prepare: Callable[[Visitor], None] = lambda visitor: None
+
+
+def _order(visitor: Visitor) -> None:
+    page = visitor.page
+    page.get_by_role("button", name="Start over").click()  # The draft of the picture before.
+    visitor.settle()
+    page.get_by_label("Customer", exact=True).fill("Nora Nobody")
+    page.get_by_label("Message", exact=True).fill(
+        "The whistling kettle from order CS-10021 arrived cracked. Please refund the 49.90 EUR I paid."
+    )
+    page.get_by_role("button", name="Add an order").click()
+    page.get_by_label("Order id", exact=True).fill("CS-10021")
+    page.get_by_label("Order id", exact=True).blur()
+    visitor.settle()
+    _top(page)
+
+
+def _edit(visitor: Visitor) -> None:
+    page = visitor.page
+    page.get_by_label("Amount", exact=True).fill("35.00")
+    page.get_by_role("button", name="Check edits").click()
+    visitor.settle()
+    _top(page)
+
+
+def _top(page: Page) -> None:
+    page.evaluate("() => document.activeElement && document.activeElement.blur()")
+    page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
+
+
+SHOTS = (
+    Shot("sign-in", "", "/sign-in"),
+    Shot("inbox", "Rita Reviewer", "/"),
+    Shot("review", "Rita Reviewer", "/review?case=11", _edit),
+    Shot("case", "Leo Lead", "/case?case=2"),
+    Shot("rollback", "Leo Lead", "/rollback?case=1"),
+    Shot("cases", "Leo Lead", "/cases"),
+    Shot("metrics", "Leo Lead", "/metrics"),
+    Shot("submit", "Sam Sample", "/submit", _order),
+    Shot("inbox-submitter", "Tilda Template", "/"),
+)
+
+
+def main(folder: Path) -> None:
+    """Take them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home, serving(Path(home), demo_cases=True) as server:
+        path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            for scheme in ("light", "dark"):
+                for size in SIZES:
+                    for shot, picture in _take(browser, server, scheme, size):
+                        name = f"{shot.name}-{scheme}-{size}.png"
+                        (folder / name).write_bytes(picture)
+                        print(name, len(picture))
+            browser.close()
+
+
+def _take(browser: Browser, server: Server, scheme: str, size: str) -> Iterator[tuple[Shot, bytes]]:
+    for shot in SHOTS:
+        if shot.name == "metrics" and not (ROOT / "pages" / "metrics.py").exists():
+            continue
+        context = browser.new_context(
+            viewport={"width": SIZES[size][0], "height": SIZES[size][1]},
+            base_url=server.base,
+            color_scheme="dark" if scheme == "dark" else "light",
+            timezone_id="Europe/Paris",
+        )
+        visitor = Visitor(context, server.base)
+        visitor.page.set_default_timeout(40_000)
+        if shot.who:
+            visitor.sign_in(shot.who, shot.path)
+            shot.prepare(visitor)
+        else:
+            visitor.page.goto(shot.path)
+        visitor.page.wait_for_timeout(900)
+        wide = visitor.page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide <= SIZES[size][0], f"{shot.name} scrolls sideways at {size}: {wide}"
+        assert not visitor.outside, visitor.outside
+        yield shot, _squeezed(visitor.page.screenshot())
+        context.close()
+
+
+def _squeezed(picture: bytes) -> bytes:
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    for colours in (256, 128, 64):
+        out = io.BytesIO()
+        image.quantize(colors=colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            out, "PNG", optimize=True
+        )
+        if out.tell() < LARGEST_BYTES:
+            break
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

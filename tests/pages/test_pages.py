@@ -1,0 +1,430 @@
+"""Inbox, case, submit, cases and rollback: what each shows, its empty states, its guards, its actions."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import actions, cases, clock, people
+from core.actions import Verdict
+from core.lifecycle import State
+from core.outcomes import Kind
+from core.permissions import Role, Who
+from core.receivers.ledger import Ledger
+from pages.parts import access
+from tests.conftest import Store
+from tests.core import drive
+from tests.pages.conftest import Visit, words
+
+ROLES = ("submitter", "reviewer", "lead", "administrator", "auditor")
+
+
+# --- Guards ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("page", [name for name in access.PAGES if name not in ("metrics", "inbox")])
+def test_a_page_opens_for_its_roles_and_for_no_other(visit: Visit, sqlite_store: Store, page: str, role: str) -> None:
+    who: Who = getattr(sqlite_store, role)
+
+    at = visit(page, who)
+
+    assert not at.exception
+    heading = {"submit": "New case", "review": "Review", "case": "Case", "cases": "Cases", "rollback": "Rollback"}[page]
+    opened = any(title.value == heading for title in at.title)
+    assert opened == (Role(role) in access.PAGES[page].roles)
+
+
+def test_without_a_person_there_is_no_page(visit: Visit) -> None:
+    at = visit("inbox", None)
+
+    assert [title.value for title in at.title] == ["Signed out"]
+    assert not at.dataframe
+
+
+def test_an_account_switched_off_sees_nothing_at_its_next_run(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("inbox", sqlite_store.reviewer)
+    assert any(title.value == "Inbox" for title in at.title)
+
+    people.set_active(sqlite_store.reviewer.id, False, actor=None)
+    at.run()
+
+    assert [title.value for title in at.title] == ["Signed out"]
+
+
+def test_every_page_says_that_no_model_is_connected_and_that_no_worker_is_heard(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    at = visit("cases", sqlite_store.lead)
+
+    assert "No model is connected: proposals come from built-in rules." in words(at)
+    assert "No worker is heard" in words(at)
+
+
+# --- Inbox ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_inbox_is_truly_empty(visit: Visit, sqlite_store: Store) -> None:
+    assert "Nothing waits for you." in words(visit("inbox", sqlite_store.reviewer))
+    assert "You have not submitted a case yet." in words(visit("inbox", sqlite_store.submitter))
+
+
+def test_the_inbox_counts_and_lists_what_waits(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    waiting()
+    waiting(kind=Kind.IMPOSSIBLE)
+
+    reviewer, lead = visit("inbox", sqlite_store.reviewer), visit("inbox", sqlite_store.lead)
+
+    assert {one.label: one.value for one in reviewer.metric}["Needs you"] == "1"
+    assert {one.label: one.value for one in lead.metric}["Needs you"] == "2"
+    assert list(reviewer.dataframe[0].value["Case"]) == ["1"]
+
+
+def test_ones_own_case_is_not_in_ones_inbox(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    waiting(who=sqlite_store.reviewer)
+
+    assert "Nothing waits for you." in words(visit("inbox", sqlite_store.reviewer))
+
+
+def test_a_submitter_answers_a_question_from_the_inbox(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    missing = drive.proposal(
+        verdict="needs_information", amount_minor=0, destination=None, missing=["photo"], evidence=[]
+    )
+    number = waiting(value=missing)
+    at = visit("inbox", sqlite_store.submitter)
+    assert "Is there a photo that shows the fault?" in words(at)
+
+    at.text_area[0].set_value("Here it is: the handle is off.")
+    next(one for one in at.button if one.label == "Send answer").click().run()
+
+    assert not at.exception
+    seen = view(sqlite_store, number)
+    assert seen.case.state == State.PENDING
+    assert seen.answers[0].text == "Here it is: the handle is off."
+    assert "Nobody waits for an answer of yours." in words(at)
+
+
+# --- Case -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_timeline_tells_the_whole_story(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    number = applied(sqlite_store, waiting)
+    actions.roll_back(view(sqlite_store, number).case.id, "Wrong customer.", actor=sqlite_store.lead)
+    drive.until_idle(sqlite_store.settings)
+
+    at = visit("case", sqlite_store.lead, case=number)
+
+    shown = words(at)
+    assert not at.exception
+    for line in (
+        "Submitted", "Proposal ready, waits for review", "Approved", "Effect applied, receipt received",
+        "Rollback ordered", "“Wrong customer.”", "Undone, receipt received", "Rolled back",
+    ):  # fmt: skip
+        assert line in shown, line
+    assert shown.count("Attempt ") >= 3
+    assert "100 in" in shown
+    assert "L-" in shown
+
+
+def test_a_case_of_somebody_else_reads_like_no_case(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+
+    other = words(visit("case", sqlite_store.other_submitter, case=number))
+    none = words(visit("case", sqlite_store.other_submitter, case=99))
+
+    assert "There is no such case, or you may not see it." in other
+    assert other == none
+
+
+def test_only_who_may_sees_an_action(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    number = waiting()
+
+    def offered(who: Who) -> set[str]:
+        return {one.label for one in visit("case", who, case=number).button}
+
+    assert {"Withdraw"} <= offered(sqlite_store.submitter)
+    assert "Review" not in offered(sqlite_store.submitter)
+    assert "Review" in offered(sqlite_store.reviewer)
+    assert not {"Review", "Withdraw"} & offered(sqlite_store.auditor)
+
+
+def test_a_submitter_withdraws(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    number = waiting()
+    at = visit("case", sqlite_store.submitter, case=number)
+
+    at.button(key="case.withdraw").click().run()
+    at.button(key="confirm").click().run()
+
+    assert view(sqlite_store, number).case.state == State.CANCELLED
+
+
+def test_an_approval_is_taken_back_from_the_case(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    held = sqlite_store.settings.model_copy(update={"hold_seconds": 600})
+    seen = view(sqlite_store, number)
+    actions.decide(seen.case.id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=held)
+    at = visit("case", sqlite_store.reviewer, case=number)
+    assert "Leaves in" in words(at)
+
+    at.button(key="case.take_back").click().run()
+
+    assert view(sqlite_store, number).case.state == State.WAITING_FOR_REVIEW
+
+
+def test_a_declined_case_is_reopened_with_a_reason(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    seen = view(sqlite_store, number)
+    actions.decide(
+        seen.case.id, Verdict.REJECT, actor=sqlite_store.reviewer, settings=sqlite_store.settings, note="No."
+    )
+    at = visit("case", sqlite_store.lead, case=number)
+
+    at.button(key="case.reopen").click().run()
+    at.text_area(key=f"panel.reopen.{number}.text").set_value("New facts.")
+    at.button(key=f"panel.reopen.{number}.confirm").click().run()
+
+    assert view(sqlite_store, number).case.state == State.WAITING_FOR_REVIEW
+
+
+def test_leads_read_the_exact_text_and_reviewers_do_not(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+
+    lead, reviewer = (visit("case", who, case=number) for who in (sqlite_store.lead, sqlite_store.reviewer))
+
+    assert not reviewer.toggle
+    lead.toggle[0].set_value(True).run()
+    assert any("untrusted_message" in one.value for one in lead.code)
+
+
+def test_two_leads_settle_an_effect_in_doubt(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    number = waiting()
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    seen = view(sqlite_store, number)
+    actions.decide(seen.case.id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+    drive.until_idle(settings, receivers={"ledger": _Silent()})
+    assert (view(sqlite_store, number).case.state, view(sqlite_store, number).case.step) == ("escalated", "apply")
+
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        at = visit("case", who, case=number)
+        at.button(key="case.settle").click().run()
+        at.radio(key=f"panel.settle.{number}.choice").set_value("not_applied")
+        at.text_area(key=f"panel.settle.{number}.text").set_value("No such entry in the ledger.")
+        at.button(key=f"panel.settle.{number}.confirm").click().run()
+
+    assert (view(sqlite_store, number).case.state, view(sqlite_store, number).case.step) == ("failed", "apply")
+
+
+# --- Submit ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_form_becomes_a_case(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    fill(at, customer="Nora Nobody", message="My lamp broke, 49.90 EUR back please.", claimed_amount_minor="49.90")
+    select(at, "currency", "EUR")
+    at.button(key="submit.add.orders").click().run()
+    order = next(one for one in at.text_input if one.label == "Order id")
+    order.set_value("A-77")
+    at.button(key="submit.send").click().run()
+
+    assert not at.exception
+    made = cases.listed(sqlite_store.lead)
+    assert len(made) == 1
+    request = view(sqlite_store, made[0].case.number).submission.request
+    assert (request.customer, request.claimed_amount_minor, request.currency) == ("Nora Nobody", 4990, "EUR")
+    assert [one.id for one in request.orders] == ["A-77"]
+    assert people.draft(sqlite_store.submitter.id, "submit:refunds") == {}
+
+
+def test_what_is_wrong_stands_beside_its_field_and_nothing_is_sent(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    fill(at, customer="Nora", claimed_amount_minor="1e3")
+    select(at, "currency", "EUR")
+
+    at.button(key="submit.send").click().run()
+
+    shown = words(at)
+    assert "Please fill this in." in shown
+    assert "rite the amount with digits and a decimal point only" in shown
+    assert cases.listed(sqlite_store.lead) == []
+
+
+def test_an_amount_wants_its_currency(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    fill(at, customer="Nora", message="Broken.", claimed_amount_minor="10.00")
+
+    at.button(key="submit.send").click().run()
+
+    assert "hoose the currency first" in words(at)
+    assert cases.listed(sqlite_store.lead) == []
+
+
+def test_a_draft_is_there_again_in_a_new_session(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    fill(at, customer="Dora Draft", message="Half a sentence")
+    at.button(key="submit.add.orders").click().run()
+    next(one for one in at.text_input if one.label == "Order id").set_value("A-5")
+    at.run()
+
+    again = visit("submit", sqlite_store.submitter)
+
+    assert next(one for one in again.text_input if one.label == "Customer").value == "Dora Draft"
+    assert next(one for one in again.text_area if one.label == "Message").value == "Half a sentence"
+    assert next(one for one in again.text_input if one.label == "Order id").value == "A-5"
+    assert not people.draft(sqlite_store.other_submitter.id, "submit:refunds")
+
+
+def test_the_same_form_sent_twice_gives_one_case(visit: Visit, sqlite_store: Store) -> None:
+    first, second = (visit("submit", sqlite_store.submitter) for _ in range(2))
+    fill(first, customer="Nora", message="Broken.")
+    second = visit("submit", sqlite_store.submitter)  # Another tab with the same draft.
+
+    first.button(key="submit.send").click().run()
+    second.button(key="submit.send").click().run()
+
+    assert len(cases.listed(sqlite_store.lead)) == 1
+
+
+def test_an_open_case_about_the_same_order_is_named(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    waiting()
+    at = visit("submit", sqlite_store.submitter)
+    at.button(key="submit.add.orders").click().run()
+
+    next(one for one in at.text_input if one.label == "Order id").set_value("A-1")
+    at.run()
+
+    assert "There is an open case about the same order:" in words(at)
+
+
+def test_a_file_is_looked_at_before_anything_is_made(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    at.segmented_control(key="submit.how").set_value("Many from a file").run()
+    rows = "customer,message,claimed_amount,currency\nAna,Broken lamp,10.00,EUR\n,No name,,\n"
+
+    at.file_uploader(key="submit.file").set_value(("cases.csv", rows.encode(), "text/csv")).run()
+
+    assert not at.exception
+    assert list(at.dataframe[0].value["Becomes"]) == ["new", "invalid"]
+    assert cases.listed(sqlite_store.lead) == []
+    at.button(key="submit.import").click().run()
+    assert len(cases.listed(sqlite_store.lead)) == 1
+
+
+# --- Cases ----------------------------------------------------------------------------------------------------------
+
+
+def test_cases_are_found_by_number_by_order_and_by_state(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    first = waiting()
+    second = waiting(body=drive.request(message="Another message", orders=[]))
+
+    def found(**params: object) -> list[str]:
+        at = visit("cases", sqlite_store.lead, **params)
+        assert not at.exception
+        return list(at.dataframe[0].value["Case"]) if at.dataframe else []
+
+    assert found() == [str(second), str(first)]
+    assert found(q=second) == [str(second)]
+    assert found(q="A-1") == [str(first)]
+    assert found(state="completed") == []
+    assert found(q="no such thing") == []
+
+
+def test_a_long_list_comes_in_pages(visit: Visit, sqlite_store: Store) -> None:
+    for i in range(53):
+        drive.submit(sqlite_store, body=drive.request(message=f"Message {i}", orders=[]))
+    at = visit("cases", sqlite_store.lead)
+    assert list(at.dataframe[0].value["Case"])[::49] == ["53", "4"]
+
+    at.button(key="cases.older").click().run()
+
+    assert list(at.dataframe[0].value["Case"]) == ["3", "2", "1"]
+
+
+def test_a_submitter_lists_only_their_own(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    waiting()
+
+    assert "There is no case yet." in words(visit("cases", sqlite_store.other_submitter))
+
+
+# --- Rollback -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_applied_means_nothing_to_roll_back(visit: Visit, sqlite_store: Store) -> None:
+    assert "No case stands applied" in words(visit("rollback", sqlite_store.lead))
+
+
+def test_a_rollback_is_previewed_wants_a_reason_and_shows_its_receipt(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = applied(sqlite_store, waiting)
+    at = visit("rollback", sqlite_store.lead, case=number)
+    assert "Take back 49.90 EUR from store credit." in words(at)
+
+    at.button(key=f"rollback.{number}.confirm").click().run()
+    assert "Write a reason." in words(at)
+    assert view(sqlite_store, number).case.step == "apply"
+    at.text_area(key=f"rollback.{number}.reason").set_value("Credited twice.")
+    at.button(key=f"rollback.{number}.confirm").click().run()
+    drive.until_idle(sqlite_store.settings)
+    at.run()
+
+    shown = words(at)
+    assert "Rolled back" in shown
+    assert "“Credited twice.”" in shown
+    undo = next(one for one in view(sqlite_store, number).effects if one.kind == "undo")
+    assert view(sqlite_store, number).receipts[undo.id].reference in shown
+
+
+# --- Steps ----------------------------------------------------------------------------------------------------------
+
+
+class _Silent(Ledger):
+    """A receiver that never says what became of it."""
+
+    def __init__(self) -> None: ...
+
+    def apply(self, *, key: str, payload: str) -> object:  # type: ignore[override]
+        from core.outcomes import Answer
+
+        del key, payload
+        return Answer("unknown", detail="no answer in time")
+
+    def find(self, *, key: str) -> None:
+        del key
+
+
+def view(store: Store, number: int) -> cases.View:
+    return cases.view(cases.resolve(number), actor=store.lead)
+
+
+def applied(store: Store, waiting: Callable[..., int]) -> int:
+    number = waiting()
+    actions.decide(view(store, number).case.id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    drive.until_idle(store.settings, now=clock.now())
+    assert view(store, number).case.outcome == "applied"
+    return number
+
+
+def fill(at: AppTest, **values: str) -> None:
+    """Type into the main fields of the form."""
+    for name, typed in values.items():
+        widgets = [*at.text_input, *at.text_area]
+        next(one for one in widgets if str(one.key).endswith(f".{name}")).set_value(typed)
+    at.run()
+
+
+def select(at: AppTest, name: str, option: str) -> None:
+    next(one for one in at.selectbox if str(one.key).endswith(f".{name}")).set_value(option).run()
