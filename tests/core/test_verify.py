@@ -1,23 +1,27 @@
 """Somebody changes rows behind the program's back; `verify` says so each time, and names what was touched."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from core import actions, audit, cases, moves, verify
+from core import actions, audit, cases, installation, moves, verify
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
+from core.settings import Settings
 from storage import database, events
 from storage.tables import Event
-from tests.conftest import Store
+from tests.conftest import Store, populate, postgres_database
 from tests.core import drive
 
 
-@pytest.fixture
-def worked(store: Store) -> Store:
-    """An installation with a case rolled back, one applied, one declined, one refused, one that waits, one asked."""
+def _work(store: Store) -> None:
+    """A case rolled back, one applied, one declined, one refused by the receiver, one that waits, one asked."""
     for key in "abcd":
         drive.submit(store, key=key, body=drive.request(message=f"Broken: {key}. I want my 49.90 EUR back.", orders=[]))
     drive.until_idle(store.settings)
@@ -42,7 +46,46 @@ def worked(store: Store) -> Store:
     actions.decide(refused.case_id, Verdict.APPROVE, actor=store.reviewer, settings=settings)
     refusing = drive.Scripted(Ledger(settings.ledger_store_url), "refuse")
     drive.until_idle(settings, receivers={"ledger": refusing})
-    return store
+
+
+_snapshots: dict[str, tuple[Path, str, Store]] = {}
+
+
+@pytest.fixture
+def worked(settings: Settings, tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[Store]:
+    """An installation in which something of everything has happened: made once for each kind of store, then copied."""
+    kind = "postgres" if settings.database_url else "sqlite"
+    with ExitStack() as stack:
+        if kind not in _snapshots:
+            installation.open_(settings, create=True)
+            made = populate(settings)
+            _work(made)
+            database.use(None)
+            folder = shutil.copytree(settings.home, tmp_path_factory.mktemp(kind) / "home")
+            url = _kept.enter_context(postgres_database(postgres_server, _name(settings))) if kind == "postgres" else ""
+            _snapshots[kind] = (Path(folder), url, made)
+        folder, url, made = _snapshots[kind]
+        shutil.copytree(folder, settings.home, dirs_exist_ok=True)
+        if url:
+            copy = stack.enter_context(postgres_database(postgres_server, _name(Settings(database_url=url))))
+            settings = settings.model_copy(update={"database_url": copy})
+        installation.open_(settings, create=False)
+        yield replace(made, settings=settings)
+        database.use(None)
+
+
+_kept = ExitStack()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget() -> Iterator[None]:
+    yield
+    _snapshots.clear()
+    _kept.close()
+
+
+def _name(settings: Settings) -> str:
+    return settings.database_url.split("?")[0].rsplit("/", 1)[1]
 
 
 def check(store: Store, anchor: tuple[int, str] | None = None) -> verify.Report:
