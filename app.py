@@ -56,6 +56,9 @@ def main() -> None:
     try:
         settings = settings_.load()
         _claim_port(settings.port)
+        # Opened here only to be refused in one line: inside the server a refusal comes with a page of traceback.
+        installation.open_(settings, create=False)
+        database.use(None)
     except errors.StartError as error:
         print(f"countersign: {error}", file=sys.stderr)
         raise SystemExit(1) from None

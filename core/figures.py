@@ -90,6 +90,7 @@ class Tile:
     value: float | None
     previous: float | None
     n: int
+    shown: str  # The value in words: a number, or why there is none.
     summary: str
     good: Literal["up", "down"]
     line: tuple[float | None, ...] = ()

@@ -6,8 +6,10 @@ rollback journal a long one would keep the writers waiting.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -53,7 +55,7 @@ def report(
     zone = ZoneInfo(settings.time_zone)
     bucket = bucket or figures.fitting(until - since)
     asked = _Asked(
-        edges=figures.edges(since, until, bucket, zone),
+        figures.edges(since, until, bucket, zone),
         bucket=bucket,
         zone=zone,
         now=(now or clock.now()).astimezone(UTC),
@@ -174,55 +176,54 @@ def _point_json(point: Point) -> dict[str, Any]:
 # --- What the figures are made with ---------------------------------------------------------------------------------
 
 
-@dataclass
 class _Asked:
     """One range being reported on. What two figures need is read once."""
 
-    edges: tuple[datetime, ...]
-    bucket: Bucket
-    zone: ZoneInfo
-    now: datetime
-    horizon: timedelta
-    demo: bool
-    _totals: dict[tuple[Fact, Window], list[Total]] = field(default_factory=dict)
-    _spreads: dict[Fact, list[Spread]] = field(default_factory=dict)
+    def __init__(
+        self,
+        edges: tuple[datetime, ...],
+        *,
+        bucket: Bucket,
+        zone: ZoneInfo,
+        now: datetime,
+        horizon: timedelta,
+        demo: bool,
+    ) -> None:
+        self.edges, self.zone, self.now, self.horizon, self.demo = edges, zone, now, horizon, demo
+        self.since, self.until = edges[0], edges[-1]
+        self.length = self.until - self.since
+        self.hours = f"{horizon / timedelta(hours=1):g} h"
+        self.buckets = range(len(edges) - 1)
+        self._bucket = bucket
+        self._found: dict[tuple[Fact, Window], list[Total]] = {}
+        self._totals: dict[Fact, list[list[Total]]] = {}
+        self._spreads: dict[Fact, list[Spread]] = {}
 
-    @property
-    def since(self) -> datetime:
-        return self.edges[0]
+    def totals(self, of: Fact) -> list[Total]:
+        """Rows, cases and sums for each part in each bucket of the range."""
+        return [one for bucket in self.by_bucket(of) for one in bucket]
 
-    @property
-    def until(self) -> datetime:
-        return self.edges[-1]
+    def by_bucket(self, of: Fact) -> list[list[Total]]:
+        """The same, a list for each bucket."""
+        if of not in self._totals:
+            self._totals[of] = [[] for _ in self.buckets]
+            for one in self.between(of, *self.edges):
+                self._totals[of][one.bucket].append(one)
+        return self._totals[of]
 
-    @property
-    def length(self) -> timedelta:
-        return self.until - self.since
-
-    @property
-    def buckets(self) -> range:
-        return range(len(self.edges) - 1)
-
-    @property
-    def hours(self) -> str:
-        return f"{self.horizon / timedelta(hours=1):g} h"
-
-    def window(self, *borders: datetime, horizon: timedelta | None = None) -> Window:
-        return _window(borders or self.edges, self.now, horizon or self.horizon, self.demo)
-
-    def totals(self, of: Fact, window: Window | None = None) -> list[Total]:
-        """Rows, cases and sums for each bucket and part, of this range or another."""
-        window = window or self.window()
-        if (of, window) not in self._totals:
+    def between(self, of: Fact, *borders: datetime, horizon: timedelta | None = None) -> list[Total]:
+        """The same with other borders."""
+        window = self.window(*borders, horizon=horizon)
+        if (of, window) not in self._found:
             with database.reading() as session:
-                self._totals[of, window] = metrics.totals(session, of=of, window=window)
-        return self._totals[of, window]
+                self._found[of, window] = metrics.totals(session, of=of, window=window)
+        return self._found[of, window]
 
     def spreads(self, of: Fact) -> list[Spread]:
-        """Percentiles for each bucket and part, and under bucket -1 of the whole range."""
+        """Percentiles for each part in each bucket, and under bucket -1 in the whole range."""
         if of not in self._spreads:
             with database.reading() as session:
-                self._spreads[of] = metrics.spreads(session, of=of, window=self.window())
+                self._spreads[of] = metrics.spreads(session, of=of, window=self.window(*self.edges))
         return self._spreads[of]
 
     def parts(self, of: Fact, *, but: Collection[str] = ()) -> tuple[str, ...]:
@@ -232,14 +233,32 @@ class _Asked:
             counts[one.part] = counts.get(one.part, 0) + one.rows
         return tuple(sorted((part for part in counts if part not in but), key=lambda part: (-counts[part], part)))
 
-    def blank(self, i: int, *, cohort: bool = False) -> Point:
-        """Bucket `i` with nothing in it."""
-        start, end = self.edges[i], self.edges[i + 1]
-        ripe = end + (self.horizon if cohort else timedelta())
-        unfinished = ripe > self.now or not figures.is_whole(start, end, self.bucket, self.zone)
-        return Point(start.astimezone(self.zone), end.astimezone(self.zone), None, 0, unfinished)
+    def window(self, *borders: datetime, horizon: timedelta | None = None) -> Window:
+        return _window(borders, self.now, horizon or self.horizon, self.demo)
 
-    def blank_total(self) -> Point:
+    @cached_property
+    def blanks(self) -> list[Point]:
+        """The buckets with nothing in them."""
+        return [
+            Point(
+                start.astimezone(self.zone),
+                end.astimezone(self.zone),
+                None,
+                0,
+                is_unfinished=end > self.now or not figures.is_whole(start, end, self._bucket, self.zone),
+            )
+            for start, end in pairwise(self.edges)
+        ]
+
+    @cached_property
+    def cohorts(self) -> list[Point]:
+        """The same for what is counted by arrival: unfinished until every case had its time."""
+        return [
+            replace(one, is_unfinished=one.is_unfinished or one.end + self.horizon > self.now) for one in self.blanks
+        ]
+
+    @property
+    def blank(self) -> Point:
         """The whole range with nothing in it."""
         return Point(self.since.astimezone(self.zone), self.until.astimezone(self.zone), None, 0)
 
@@ -261,10 +280,10 @@ def _count(
         chosen = [one for one in found if parts is None or one.part in parts]
         return replace(blank, value=sum(getattr(one, measure) for one in chosen), n=sum(one.rows for one in chosen))
 
-    points = (filled(a.blank(i), (one for one in a.totals(of) if one.bucket == i)) for i in a.buckets)
+    points = (filled(blank, found) for blank, found in zip(a.blanks, a.by_bucket(of), strict=True))
     # A case may be in several buckets: the whole of different cases is not their sum.
-    whole = a.totals(of, a.window(a.since, a.until)) if measure == "cases" else a.totals(of)
-    total = filled(a.blank_total(), whole)
+    whole = a.between(of, a.since, a.until) if measure == "cases" else a.totals(of)
+    total = filled(a.blank, whole)
     return Series(key, label, tuple(points), total, of, None if parts is None else tuple(parts))
 
 
@@ -310,13 +329,14 @@ def _rate(
         lower, upper = figures.wilson(hits, n)
         return replace(blank, value=hits / n, n=n, lower=lower, upper=upper)
 
-    points = (filled(a.blank(i, cohort=cohort), (one for one in a.totals(of) if one.bucket == i)) for i in a.buckets)
-    total = a.blank_total()
+    blanks = a.cohorts if cohort else a.blanks
+    points = (filled(blank, found) for blank, found in zip(blanks, a.by_bucket(of), strict=True))
+    total = a.blank
     ripe = min(a.until, a.now - a.horizon) if cohort else a.until
     if ripe == a.until:
         total = filled(total, a.totals(of))
     elif ripe > a.since:
-        total = filled(replace(total, end=ripe.astimezone(a.zone)), a.totals(of, a.window(a.since, ripe)))
+        total = filled(replace(total, end=ripe.astimezone(a.zone)), a.between(of, a.since, ripe))
     return Series(key, label, tuple(points), total, of, tuple(parts), None if among is None else tuple(among))
 
 
@@ -356,8 +376,8 @@ def _percentiles(a: _Asked, of: Fact, parts: Mapping[str, str]) -> tuple[Series,
     series = []
     for number, (part, label) in enumerate(parts.items()):
         for stat, name in (("p50", "p50"), ("p90", "p90"), ("p95", "p95"), ("largest", "max")):
-            points = tuple(filled(a.blank(i), part, i, stat) for i in a.buckets)
-            total = filled(a.blank_total(), part, -1, stat)
+            points = tuple(filled(blank, part, i, stat) for i, blank in enumerate(a.blanks))
+            total = filled(a.blank, part, -1, stat)
             series.append(Series(f"{part}.{name}", f"{label}, {name}", points, total, of, (part,), None, number > 0))
     return tuple(series)
 
@@ -403,8 +423,9 @@ def _spread_figure(key: str, series: tuple[Series, ...], *, notes: Sequence[str]
             )
             said.append(f"{label}: {', '.join(stats)} (n = {first.total.n:,})")
     few = f"Of fewer than {figures.FEW} values the 95th percentile is the largest one: there only the maximum is drawn."
+    is_few = any(0 < point.n < figures.FEW for one in series for point in one.points)
     n = sum(one.total.n for one in series[::4])
-    return _figure(key, series, n=n, summary="; ".join(said) or empty, notes=(few, *notes))
+    return _figure(key, series, n=n, summary="; ".join(said) or empty, notes=(*([few] if is_few else []), *notes))
 
 
 # --- Flow -----------------------------------------------------------------------------------------------------------
@@ -529,7 +550,7 @@ def _override_rate(a: _Asked) -> Figure:
 
 def _decision_classes(a: _Asked) -> Figure:
     always = ("unchanged", "cosmetic", "material", "flipped")
-    return _counted_figure("decision_classes", _counts(a, Fact.VERDICT, always=always))
+    return _counted_figure("decision_classes", _counts(a, Fact.VERDICT, always=always, most=12))
 
 
 # --- The model ------------------------------------------------------------------------------------------------------
@@ -671,10 +692,9 @@ _FIGURES: dict[str, Callable[[_Asked], Figure]] = {
 
 
 def _open_now(a: _Asked) -> Tile:
-    window = a.window(a.now - a.length, a.now)
-    value = sum(one.rows for one in a.totals(Fact.OPEN, window))
+    value = sum(one.rows for one in a.between(Fact.OPEN, a.now - a.length, a.now))
     with database.reading() as session:
-        begun, ended = metrics.begun_and_ended(session, window=window)
+        begun, ended = metrics.begun_and_ended(session, window=a.window(a.now - a.length, a.now))
     return Tile(
         "open_now",
         "Open now",
@@ -683,6 +703,7 @@ def _open_now(a: _Asked) -> Tile:
         value,
         value - begun + ended,
         value,
+        f"{value:,}",
         show(value, "cases"),
         "down",
     )
@@ -704,6 +725,7 @@ def _oldest_waiting(a: _Asked) -> Tile:
         value,
         (then - entered).total_seconds() if entered else None,
         n,
+        "Nothing" if value is None else span(value),
         "Nothing waits for a decision." if value is None else f"{span(value)} (of {show(n, 'cases')})",
         "down",
     )
@@ -711,8 +733,8 @@ def _oldest_waiting(a: _Asked) -> Tile:
 
 def _completion_tile(a: _Asked) -> Tile:
     end = min(a.until, a.now - a.horizon)
-    value, n = _share_of(a.totals(Fact.ARRIVAL, a.window(end - a.length, end)), _IN_TIME, _STAYED)
-    earlier = a.window(end - 2 * a.length, end - a.length)
+    value, n = _share_of(a.between(Fact.ARRIVAL, end - a.length, end), _IN_TIME, _STAYED)
+    earlier = a.between(Fact.ARRIVAL, end - 2 * a.length, end - a.length)
     return Tile(
         "completion",
         f"Completed within {a.hours}",
@@ -720,8 +742,9 @@ def _completion_tile(a: _Asked) -> Tile:
         f"share that reached completed within {a.hours}; withdrawn ones left out.",
         "share",
         value,
-        _share_of(a.totals(Fact.ARRIVAL, earlier), _IN_TIME, _STAYED)[0],
+        _share_of(earlier, _IN_TIME, _STAYED)[0],
         n,
+        "Too early" if value is None else show(value, "share"),
         "No case is old enough." if value is None else f"{show(value, 'share')} of {show(n, 'cases')}",
         "up",
     )
@@ -729,7 +752,7 @@ def _completion_tile(a: _Asked) -> Tile:
 
 def _override_tile(a: _Asked) -> Tile:
     value, n = _share_of(a.totals(Fact.REVIEWED), _OVERRIDES)
-    earlier = a.window(a.since - a.length, a.since)
+    earlier = a.between(Fact.REVIEWED, a.since - a.length, a.since)
     return Tile(
         "override",
         "Changed by people",
@@ -737,11 +760,12 @@ def _override_tile(a: _Asked) -> Tile:
         "flipped decision.",
         "share",
         value,
-        _share_of(a.totals(Fact.REVIEWED, earlier), _OVERRIDES)[0],
+        _share_of(earlier, _OVERRIDES)[0],
         n,
+        "None decided" if value is None else show(value, "share"),
         "Nothing was decided." if value is None else f"{show(value, 'share')} of {show(n, 'cases')}",
         "down",
-        tuple(_share_of((one for one in a.totals(Fact.REVIEWED) if one.bucket == i), _OVERRIDES)[0] for i in a.buckets),
+        tuple(_share_of(found, _OVERRIDES)[0] for found in a.by_bucket(Fact.REVIEWED)),
     )
 
 
@@ -749,6 +773,8 @@ def _cost_tile(a: _Asked) -> Tile:
     value, completed, costs = _cost_per_completed(a, a.since, a.until)
     previous, _, _ = _cost_per_completed(a, a.since - a.length, a.since)
     per = f" for {show(completed, 'cases')} completed" if value is not None else ""
+    _, calls = _by_status(costs)
+    was_called = any(n for status, n in calls.items() if status is not CostStatus.NONE)
     return Tile(
         "cost_per_completed",
         "Cost per completed case",
@@ -758,16 +784,17 @@ def _cost_tile(a: _Asked) -> Tile:
         value,
         previous,
         completed,
+        figures.dollars(value) if value is not None else "Not known" if was_called else "No model called",
         spent(costs) + per,
         "down",
     )
 
 
 def _cost_per_completed(a: _Asked, since: datetime, until: datetime) -> tuple[float | None, int, list[Total]]:
-    costs = a.totals(Fact.ARRIVAL_COST, a.window(since, until))
+    costs = a.between(Fact.ARRIVAL_COST, since, until)
     # However long they took: the horizon reaches to now.
     ever = max(a.now - since, timedelta(seconds=1))
-    arrived = a.totals(Fact.ARRIVAL, a.window(since, until, horizon=ever))
+    arrived = a.between(Fact.ARRIVAL, since, until, horizon=ever)
     completed = sum(one.rows for one in arrived if one.part in _IN_TIME)
     nano, calls = _by_status(costs)
     is_known = calls[CostStatus.PRICED] + calls[CostStatus.ESTIMATED] > 0

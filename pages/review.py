@@ -7,7 +7,7 @@ import streamlit as st
 from core import cases, errors, lifecycle
 from core.moves import place_of
 from core.permissions import Act
-from pages.parts import access, badges, bar, notice, plain, proposal, pulse, request, times, verdicts
+from pages.parts import access, badges, bar, notice, panel, plain, proposal, pulse, request, times, verdicts
 from pages.parts.verdicts import Shown
 
 who = access.open_page("review")
@@ -53,6 +53,7 @@ with st.container(horizontal=True, vertical_alignment="center", key="review-head
 if not decidable:
     if refusal is not None and place_of(case) in lifecycle.REVIEWABLE:
         notice.box("refused", refusal)
+    panel.close()
     bar.decided(seen, shown, who=who, queue=queue)
     st.stop()
 

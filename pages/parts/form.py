@@ -12,7 +12,7 @@ from typing import Any, Literal
 import streamlit as st
 from pydantic import BaseModel
 
-from core import evidence, money, workflow
+from core import money, workflow
 from core.workflow import Mark
 from pages.parts import badges
 
@@ -241,8 +241,3 @@ def values(
             got = one.default
         found[one.name] = got
     return found, wrong
-
-
-def shown(words: str) -> str:
-    """A text from outside as the value of a text field: markers for what would not be seen are added nowhere else."""
-    return evidence.visible(words)[0]

@@ -24,6 +24,7 @@ def show(rows: Sequence[Row], *, who: Who, key: str) -> None:
             except errors.NotFound:
                 continue
             access.link("case", f"Case {row.case.number}", icon=":material/description:", case=row.case.number)
+            plain.quiet(row.ask)
             answer(seen, who=who, key=f"{key}.{row.case.number}")
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 import anyio
 import anyio.to_thread
@@ -244,11 +244,6 @@ def _demo(hidden: str, found: list[_Account]) -> str:
         f'<form method="post" action="/sign-in" class="demo">{hidden}<h2>Demo accounts</h2>'
         f'<p class="small">This is a demo: everybody in it is invented. Sign in as</p>{buttons}</form>'
     )
-
-
-def sign_in_address(path: str) -> str:
-    """The sign-in that comes back to this page."""
-    return f"/sign-in?next={quote(path, safe='')}" if is_local(path) else "/sign-in"
 
 
 _PAGE: Final = """<!doctype html>

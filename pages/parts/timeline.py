@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import streamlit as st
 
@@ -230,8 +229,3 @@ def proposal_words(seen: cases.View, values: Mapping[str, Any]) -> list[tuple[st
         for name in kind.model_fields
         if not (isinstance(values.get(name), list) and values[name] and isinstance(values[name][0], dict))
     ]
-
-
-def of_person(seen: cases.View, person_id: UUID | None) -> str:
-    """The name of a person on this case."""
-    return seen.name(person_id)

@@ -58,6 +58,14 @@ def test_a_case_goes_from_the_form_to_the_receiver_and_back(visitors: Callable[[
     ):
         expect(story.get_by_text(line, exact=False).first).to_be_visible()
 
+    # And the numbers on the metrics page.
+    page = leo.open("/metrics")
+    tiles = page.locator("[data-testid=stMetric]")
+    expect(tiles.filter(has_text="Open now")).to_contain_text("0")
+    expect(tiles.filter(has_text="Changed by people")).to_contain_text("100 %")
+    expect(tiles.filter(has_text="Cost per completed case")).to_contain_text("No model called")
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+
 
 def test_a_deep_link_as_the_first_request_after_a_restart_meets_the_sign_in_and_comes_back(
     server: Server, visitors: Callable[[], Visitor]
@@ -144,7 +152,7 @@ def test_ctrl_enter_in_the_panel_rejects_and_does_not_approve(visitors: Callable
     expect(story.get_by_text("Approved", exact=False)).to_have_count(0)
 
 
-def test_a_stale_tab_is_told_who_was_faster_and_its_edits_are_kept(visitors: Callable[[], Visitor]) -> None:
+def test_a_tab_that_was_cut_off_finds_the_case_decided_and_offers_no_approval(visitors: Callable[[], Visitor]) -> None:
     sam, rita, leo = visitors(), visitors(), visitors()
     sam.sign_in("Sam Sample", "/submit")
     number = submit(sam, order="BR-1008", message=MESSAGE.format(order="BR-1008"))
