@@ -92,7 +92,7 @@ def submit(
     now: datetime | None = None,
 ) -> Submitted:
     """Make a case of a request. The same person with the same key gets the same case again; a key that was used for
-    something else is refused with `ActionError`."""
+    something else is refused with `KeyUsed`."""
     now = now or clock.now()
     body = request.model_dump(mode="json")
     if key is not None and not 1 <= len(key) <= 200:
@@ -106,6 +106,7 @@ def submit(
         return _submit(request, body, actor, settings, workflow_name, key, demo, now)
 
 
+@database.rerun
 def _submit(
     request: BaseModel,
     body: dict[str, Any],
@@ -154,10 +155,7 @@ def _submit(
 def _same_again(session: Session, earlier: Case, body: dict[str, Any]) -> Submitted:
     stored = cases.request(session, case_id=earlier.id)
     if stored is None or audit.seal(body, stored.salt) != stored.seal:
-        raise errors.ActionError(
-            f"This submission key was already used for case {earlier.number}, with another request. "
-            "Use a new key for a new request."
-        )
+        raise errors.KeyUsed(earlier.number)
     return Submitted(earlier.id, earlier.number, earlier.state, True)
 
 
@@ -269,7 +267,7 @@ def _approve(d: _Deciding) -> str:
     due_at = d.now + timedelta(seconds=d.settings.hold_seconds)
     facts = _facts(decision) | _planned(planned) | {"due_at": due_at.isoformat()}
     put = {
-        "round": d.case.round + 1, "due_at": due_at, "reason": None, "category": None,
+        "due_at": due_at, "reason": None, "category": None,
         "amount_minor": sum(one.amount_minor for one in planned), "currency": planned[0].currency,
     }  # fmt: skip
     _move(d.session, d.case, Verb.APPROVE, lifecycle.PENDING_APPLY, d.actor, facts, put, d.now)
@@ -287,14 +285,14 @@ def _reject(d: _Deciding) -> str:
 
 def _rerun(d: _Deciding) -> str:
     facts = _facts(_decision(d, Verdict.RERUN))
-    put = _to_model(d.settings, d.now) | {"round": d.case.round + 1}
+    put = _to_model(d.settings, d.now)
     _move(d.session, d.case, Verb.RERUN, lifecycle.PENDING_PROPOSE, d.actor, facts, put, d.now)
     return "The case goes back to the model with your note."
 
 
 def _ask(d: _Deciding) -> str:
     facts = _facts(_decision(d, Verdict.ASK))
-    put = ask(d.session, d.case, d.note, settings=d.settings, now=d.now) | {"round": d.case.round + 1}
+    put = ask(d.session, d.case, d.note, settings=d.settings, now=d.now)
     _move(d.session, d.case, Verb.ASK, lifecycle.NEEDS_INFORMATION, d.actor, facts, put, d.now)
     return "The submitter was asked; the case comes back when they answer."
 
@@ -303,13 +301,13 @@ def _escalate(d: _Deciding) -> str:
     if place_of(d.case) != lifecycle.WAITING:
         raise errors.ActionError("The case is escalated already; a lead decides it.")
     facts = _facts(_decision(d, Verdict.ESCALATE))
-    put = {"round": d.case.round + 1, "reason": "Passed up by a reviewer.", "category": None}
+    put = {"reason": "Passed up by a reviewer.", "category": None}
     _move(d.session, d.case, Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, d.actor, facts, put, d.now)
     return "Passed to a lead."
 
 
 def _manual(d: _Deciding) -> str:
-    facts = _facts(_decision(d, Verdict.MANUAL))
+    facts = _facts(_decision(d, Verdict.MANUAL)) | {"void": _void(d.session, d.case)}
     put = _ended(d.case, Outcome.MANUAL)
     _move(d.session, d.case, Verb.MANUAL, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
     return "Closed as handled by hand; nothing is sent from here."
@@ -383,9 +381,9 @@ def retry(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None
         place = place_of(case)
         shown = subject.load(session, case)
         decision = _enter(session, case, shown, actor, "retry", None, now)
-        facts, round_ = _facts(decision), {"round": case.round + 1}
+        facts = _facts(decision)
         if place == lifecycle.FAILED_PROPOSE:
-            put = _to_model(settings, now) | round_
+            put = _to_model(settings, now)
             _move(session, case, Verb.RETRY, lifecycle.PENDING_PROPOSE, actor, facts, put, now)
             return "The case goes to the model again."
         installation = _installation(session)
@@ -396,15 +394,11 @@ def retry(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None
             if one.kind == kind and one.state == "rejected" and _is_latest(session, one)
         ]
         if kind == "undo":
-            for one in effect_rows.of_case(session, case_id=case.id):
-                if one.kind == "undo" and one.state == "in_doubt":
-                    if one.send_before is not None and now >= one.send_before:
-                        raise errors.ActionError(
-                            "The receiver may have forgotten this undo's key: it cannot be sent again safely. "
-                            "Find out at the receiver and settle it with evidence."
-                        )
-                    effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
-        put = {"due_at": now, "reason": None, "category": None} | round_
+            doubtful = _in_doubt(session, case)
+            _still_known(doubtful, now)
+            for one in doubtful:
+                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
+        put = {"due_at": now, "reason": None, "category": None}
         target = lifecycle.PENDING_UNDO if kind == "undo" else lifecycle.PENDING_APPLY
         _move(session, case, Verb.RETRY, target, actor, facts | _planned(again), put, now)
         return "The undo is tried again." if kind == "undo" else "The effect is tried again, with a new key."
@@ -420,7 +414,7 @@ def reopen(case_id: UUID, reason: str, *, actor: Who, settings: Settings, now: d
         if case.outcome != Outcome.DECLINED:
             raise errors.ActionError(f"Only a declined case can be reopened; this one ended as {case.outcome}.")
         decision = _enter(session, case, subject.load(session, case), actor, "reopen", reason, now)
-        put = _to_person(settings, now, "Reopened by a lead.") | {"outcome": None, "round": case.round + 1}
+        put = _to_person(settings, now, "Reopened by a lead.") | {"outcome": None}
         _move(session, case, Verb.REOPEN, lifecycle.WAITING, actor, _facts(decision), put, now)
         return "Reopened: the case waits for review."
 
@@ -463,7 +457,7 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
     )
     if not planned:
         raise errors.ActionError("This cannot be undone: none of its effects is reversible.")
-    put = {"due_at": now, "round": case.round + 1, "rollback_decision": None, "reason": None, "category": None}
+    put = {"due_at": now, "rollback_decision": None, "reason": None, "category": None}
     facts = _facts(decision) | _planned(planned)
     made = moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now)
     if not made[0]:
@@ -479,38 +473,65 @@ class Finding(StrEnum):
 
 
 def settle(case_id: UUID, finding: Finding, evidence: str, *, actor: Who, now: datetime | None = None) -> Done:
-    """Settle an effect in doubt with evidence. The first lead's finding is recorded; when a second, other lead finds
-    the same, the case moves. A different second finding is refused, and both stay in the audit trail."""
+    """Settle what became of an effect, with evidence. The first lead's finding is recorded and moves nothing; when a
+    second, other lead finds the same, the case moves. Another finding begins anew: both stay in the record.
+
+    After a refusal, where nothing is in doubt, `not_applied` gives the refused part up and leaves what stands.
+    """
     evidence = _words(evidence, "evidence", LONGEST_NOTE)
 
     def act(session: Session, case: Case, now: datetime) -> str:
-        first = cases.decision_of_seat(session, case_id=case.id, round_=case.round, seat=1)
-        shown = subject.load(session, case)
-        if first is None:
-            decision = _enter(session, case, shown, actor, "settle", evidence, now, values={"finding": finding})
+        doubtful = _in_doubt(session, case)
+        if finding is not Finding.NOT_APPLIED and not doubtful:
+            raise errors.ActionError(
+                "Nothing is in doubt here: the receiver refused. Try again, or find that it was not applied."
+            )
+        if finding is Finding.RESEND:
+            _still_known(doubtful, now)
+        shown, values = subject.load(session, case), {"finding": str(finding)}
+        first = cases.first_finding(session, case_id=case.id, version=case.version)
+        agreed = first is not None and first.person_id != actor.id and (first.values or {}) == values
+        if first is None or not agreed:
+            decision = _enter(session, case, shown, actor, "settle", evidence, now, values=values)
             facts = _facts(decision) | {"finding": str(finding)}
             moves.note(session, [Note("settle_first", _by(actor), case.id, facts)], now=now)
             return "Recorded. It takes effect when a second lead finds the same."
-        if first.person_id == actor.id:
-            raise errors.ActionError("You gave the first finding; a second lead must confirm it.")
-        if (first.values or {}).get("finding") != finding:
-            raise errors.ActionError(
-                f"The first finding is {(first.values or {}).get('finding')!r}: find out together which is right."
-            )
-        decision = _enter(session, case, shown, actor, "settle", evidence, now, values={"finding": finding}, seat=2)
-        return _settle(session, case, finding, decision, actor, now)
+        decision = _enter(
+            session, case, shown, actor, "settle", evidence, now, values=values, round_=first.round, seat=2
+        )
+        return _settle(session, case, finding, doubtful, decision, actor, now)
 
     return _act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now)
 
 
-def _settle(session: Session, case: Case, finding: Finding, decision: Decision, actor: Who, now: datetime) -> str:
-    undo = case.step == Step.UNDO
-    kind = "undo" if undo else "apply"
-    doubtful = [
+def _in_doubt(session: Session, case: Case) -> list[Effect]:
+    kind = "undo" if case.step == Step.UNDO else "apply"
+    return [
         one for one in effect_rows.of_case(session, case_id=case.id) if one.kind == kind and one.state == "in_doubt"
     ]
+
+
+def _still_known(doubtful: list[Effect], now: datetime) -> None:
+    """Raise `ActionError` when the receiver may have forgotten a key: then sending it again could apply it twice."""
+    if any(one.send_before is not None and now >= one.send_before for one in doubtful):
+        raise errors.ActionError(
+            "The receiver may have forgotten the key, so it cannot be sent again safely. Look it up there: if it was "
+            "not applied, settle it as that, and a retry sends it with a new key."
+        )
+
+
+def _settle(
+    session: Session,
+    case: Case,
+    finding: Finding,
+    doubtful: list[Effect],
+    decision: Decision,
+    actor: Who,
+    now: datetime,
+) -> str:
+    undo = case.step == Step.UNDO
     facts = _facts(decision) | {"finding": str(finding), "effects": [one.key for one in doubtful]}
-    put: dict[str, Any] = {"round": case.round + 1, "reason": None, "category": None}
+    put: dict[str, Any] = {"reason": None, "category": None}
     match finding:
         case Finding.APPLIED:
             for one in doubtful:
@@ -518,15 +539,20 @@ def _settle(session: Session, case: Case, finding: Finding, decision: Decision, 
                 session.add(subject.evidence_receipt(one, decision, now))
             session.flush()
             target = lifecycle.ROLLED_BACK if undo else lifecycle.COMPLETED_APPLY
-            put["outcome"] = case.outcome if undo else str(Outcome.APPLIED)
             verb, message = Verb.SETTLE, "Settled: it was applied."
         case Finding.NOT_APPLIED:
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "rejected"})
+            facts["void"] = _void(session, case)
+            stands = bool(effects.standing(effect_rows.of_case(session, case_id=case.id)))
             verb = Verb.GIVE_UP_UNDO if undo else Verb.SETTLE
-            target = lifecycle.COMPLETED_APPLY if undo else lifecycle.FAILED_APPLY
-            put["reason"] = "Settled by two people: it was not applied."
-            message = "Settled: it was not applied." + (" The effect still stands." if undo else "")
+            target = lifecycle.COMPLETED_APPLY if undo or stands else lifecycle.FAILED_APPLY
+            put["reason"] = "Settled by two people: it was not applied." + (
+                " What was applied stands." if stands else ""
+            )
+            if not stands or undo:
+                put["rollback_decision"] = None  # Nothing is left to undo, or undoing it was just given up.
+            message = str(put["reason"])
         case Finding.RESEND:
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
@@ -534,12 +560,25 @@ def _settle(session: Session, case: Case, finding: Finding, decision: Decision, 
             target = lifecycle.PENDING_UNDO if undo else lifecycle.PENDING_APPLY
             put["due_at"] = now
             message = "Settled: it is sent again with the same key."
+    if target == lifecycle.COMPLETED_APPLY:
+        put["outcome"] = str(Outcome.APPLIED)
     _move(session, case, verb, target, actor, facts, put, now)
     if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
         wished = session.get(Decision, case.rollback_decision)
         assert wished is not None
         begin_rollback(session, case, wished, _by(actor), now=now)
     return message
+
+
+def _void(session: Session, case: Case) -> list[str]:
+    """Void what is planned at this step and was never sent. Returns the keys."""
+    kind = "undo" if case.step == Step.UNDO else "apply"
+    return [
+        one.key
+        for one in effect_rows.of_case(session, case_id=case.id)
+        if one.kind == kind
+        and effect_rows.change(session, effect_id=one.id, states=("planned",), values={"state": "void"})
+    ]
 
 
 # --- What the functions above share --------------------------------------------------------------------------------
@@ -555,17 +594,23 @@ def _act(
 ) -> Done:
     """Run one action in one transaction: see, may, is it there, do. Refusals are written to the audit trail."""
     moment = now or clock.now()
-    with _audited(case_id, act, actor, moment), database.transaction() as session:
-        case = _seen(session, case_id, actor)
-        what = subject.what(session, case)
-        reason = may(people.fresh(session, actor), act, what)
-        if reason is not None:
-            raise errors.Forbidden(reason)
-        if place_of(case) not in places:
-            raise _stale(session, case)
-        message = do(session, case, moment)
-        session.refresh(case)
-        return Done(case.id, case.number, case.state, case.step, case.outcome, case.version, message)
+
+    @database.rerun
+    def once() -> Done:
+        with database.transaction() as session:
+            case = _seen(session, case_id, actor)
+            what = subject.what(session, case)
+            reason = may(people.fresh(session, actor), act, what)
+            if reason is not None:
+                raise errors.Forbidden(reason)
+            if place_of(case) not in places:
+                raise _stale(session, case)
+            message = do(session, case, moment)
+            session.refresh(case)
+            return Done(case.id, case.number, case.state, case.step, case.outcome, case.version, message)
+
+    with _audited(case_id, act, actor, moment):
+        return once()
 
 
 def _seen(session: Session, case_id: UUID, actor: Who) -> Case:
@@ -632,12 +677,13 @@ def _enter(
     *,
     values: dict[str, Any] | None = None,
     edits: str = "unchanged",
+    round_: int | None = None,  # None: a new one.
     seat: int = 1,
 ) -> Decision:
     decision = Decision(
         id=uuid7(),
         case_id=case.id,
-        round=case.round,
+        round=round_ or cases.last_round(session, case_id=case.id) + 1,
         seat=seat,
         actor_kind="person",
         person_id=actor.id,
@@ -673,6 +719,10 @@ def _planned(planned: list[Effect]) -> dict[str, Any]:
 def _wish(session: Session, case: Case, actor: Who, reason: str, now: datetime) -> None:
     if case.rollback_decision is not None:
         raise errors.ActionError("A rollback is already waiting for the outcome.")
+    kind = workflow.get(case.workflow)
+    leaving = [one for one in effect_rows.of_case(session, case_id=case.id) if one.kind == "apply"]
+    if not any(effects.can_undo(kind, one) for one in leaving if one.state not in ("void", "rejected")):
+        raise errors.ActionError("It is leaving already, and what it does cannot be undone.")
     decision = _enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
     cases.wish_rollback(session, case_id=case.id, decision_id=decision.id)
     moves.note(session, [Note("rollback_wanted", _by(actor), case.id, _facts(decision))], now=now)
@@ -694,11 +744,7 @@ def _void_effects(session: Session, case: Case) -> list[str]:
         raise errors.ActionError(
             "It is leaving already, so it cannot be withdrawn; a lead can roll it back afterwards."
         )
-    keys = []
-    for one in effect_rows.of_case(session, case_id=case.id):
-        if effect_rows.change(session, effect_id=one.id, states=("planned",), values={"state": "void"}):
-            keys.append(one.key)
-    return keys
+    return _void(session, case)
 
 
 def _is_latest(session: Session, effect: Effect) -> bool:
@@ -718,7 +764,7 @@ def _to_person(settings: Settings, now: datetime, reason: str) -> dict[str, Any]
 
 
 def _ended(case: Case, outcome: Outcome) -> dict[str, Any]:
-    return {"outcome": str(outcome), "round": case.round + 1, "reason": None}
+    return {"outcome": str(outcome), "reason": None, "category": None}
 
 
 def _edits(shown: subject.Subject, checked: Checked) -> str:

@@ -245,12 +245,12 @@ def open_about(workflow_name: str, references: Sequence[str], *, actor: Who) -> 
         ]
 
 
-def next_waiting(actor: Who, *, after: UUID) -> Row | None:
-    """The case to decide after this one: the next most pressing of the same list."""
-    rows = waiting(actor)
-    position = next((i for i, row in enumerate(rows) if row.case.id == after), -1)
-    rest = rows[position + 1 :] + rows[: max(position, 0)]
-    return next((row for row in rest if row.case.id != after), None)
+def stuck(actor: Who, *, limit: int = 100) -> list[Row]:
+    """What only a lead can free, the oldest first: failed cases, and effects refused or in doubt."""
+    if actor.role is not Role.LEAD:
+        return []
+    with database.reading() as session:
+        return _rows(session, cases.stuck(session, limit=limit))
 
 
 def _rows(session: Session, found: Sequence[Case]) -> list[Row]:

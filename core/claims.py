@@ -27,6 +27,7 @@ from storage.tables import Attempt, Case, Effect
 RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a worker beats six times in it.
 
 
+@database.rerun
 def claim(
     *, holder: str, steps: Sequence[Step], limit: int, settings: Settings, now: datetime
 ) -> list[ToPropose | ToSend]:
@@ -120,22 +121,26 @@ def _submission(session: Session, case: Case) -> tuple[Submission[Any] | None, s
 
 
 def next_effect(session: Session, case: Case) -> Effect:
-    """The effect of this case that is to be sent next: in order, those of an undo in reverse as they were planned."""
-    kind = "undo" if case.step == Step.UNDO else "apply"
-    for effect in effect_rows.of_case(session, case_id=case.id):
-        if effect.kind == kind and effect.state in ("planned", "sending"):
-            return effect
-    raise LookupError(f"case {case.number} is at {case.step} without an effect to send")
+    """The effect of this case that is to be sent next: in order, and to undo them in reverse."""
+    undo = case.step == Step.UNDO
+    left = [
+        one
+        for one in effect_rows.of_case(session, case_id=case.id)
+        if one.kind == ("undo" if undo else "apply") and one.state in ("planned", "sending")
+    ]
+    if not left:
+        raise LookupError(f"case {case.number} is at {case.step} without an effect to send")
+    return min(left, key=lambda one: -one.ordinal if undo else one.ordinal)
 
 
 def _earlier_kinds(session: Session, case: Case) -> tuple[str, ...]:
-    """The kinds of the answers that used up the tries of this round; those that were lost or blocked gave none."""
+    """The kinds of the answers in the tries that were used up in this round; one that was lost gave no answer."""
     spent = [
         one.kind
         for one in cases.attempts(session, case_id=case.id)
-        if one.step == Step.PROPOSE and one.kind not in ("open", "lost", "blocked")
+        if one.step == Step.PROPOSE and one.kind not in ("open", "blocked")
     ]
-    return tuple(spent[-case.tries :]) if case.tries else ()
+    return tuple(kind for kind in spent[-case.tries :] if kind != "lost") if case.tries else ()
 
 
 def beat(*, holder: str, case_ids: Sequence[UUID]) -> int:
@@ -186,6 +191,7 @@ def give_back(held: Sequence[tuple[UUID, int]], *, settings: Settings, now: date
     return _give_back(held, settings=settings, now=now, spent=False, actor=Actor("worker", holder))
 
 
+@database.rerun
 def _give_back(
     held: Sequence[tuple[UUID, int]], *, settings: Settings, now: datetime, spent: bool, actor: Actor
 ) -> int:
@@ -202,7 +208,12 @@ def _give_back(
                 attempt.category = str(Category.LOST)
                 attempt.error = "The worker stopped before it could record the outcome."
                 session.add(attempt)
-            wanted.append(_returned(case, settings, now, spent, actor))
+            returned = _returned(case, settings, now, spent, actor)
+            if returned.verb is Verb.DOUBT and attempt is not None and attempt.effect_id is not None:
+                effect_rows.change(
+                    session, effect_id=attempt.effect_id, states=("sending",), values={"state": "in_doubt"}
+                )
+            wanted.append(returned)
         session.flush()
         return sum(moves.move(session, wanted, now=now))
 
@@ -210,6 +221,11 @@ def _give_back(
 def _returned(case: Case, settings: Settings, now: datetime, spent: bool, actor: Actor) -> Move:
     tries = case.tries + (1 if spent else 0)
     facts = {"lost": case.holder, "spent": spent}
+    if spent and case.step != Step.PROPOSE and tries >= settings.effect_attempts:
+        reason = "The worker stopped in the middle of sending, again and again. Look up at the receiver what happened."
+        put = {"epoch": case.epoch + 1, "reason": reason, "category": str(Category.LOST)}
+        target = lifecycle.ESCALATED_UNDO if case.step == Step.UNDO else lifecycle.ESCALATED_APPLY
+        return Move(case, Verb.DOUBT, target, actor, facts, put)
     if spent and case.step == Step.PROPOSE and tries >= settings.attempts:
         reason = "The worker stopped in the middle of this case, again and again. Decide without a proposal."
         put = {"epoch": case.epoch + 1, "reason": reason, "category": str(Category.LOST)}
@@ -218,6 +234,7 @@ def _returned(case: Case, settings: Settings, now: datetime, spent: bool, actor:
     return Move(case, Verb.RESCUE, Place(State.PENDING, Step(case.step)), actor, facts, put)
 
 
+@database.rerun
 def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
     """Escalate cases that nobody moved by their deadline. Returns how many."""
     reasons = {

@@ -169,6 +169,22 @@ def person_list(as_json: Json = False) -> None:
             print(f"{row['email']:<36} {row['role']:<14} {'' if row['active'] else 'off  '}{row['name']}")
 
 
+@person_app.command("off")
+def person_off(email: str) -> None:
+    """Switch a person off: their next action is refused."""
+    with _opened():
+        people.set_active(people.find(email).id, False, actor=None)
+        print(f"{email.strip()} is off.")
+
+
+@person_app.command("on")
+def person_on(email: str) -> None:
+    """Switch a person on again."""
+    with _opened():
+        people.set_active(people.find(email).id, True, actor=None)
+        print(f"{email.strip()} is on.")
+
+
 # --- Cases in -------------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +449,10 @@ def _opened(*, create: bool = False) -> Iterator[Settings]:
         _refuse(str(error))
     except DBAPIError as error:
         _refuse(f"not saved: the database did not answer ({type(error.orig).__name__})")
+    except OSError as error:
+        _refuse(f"{error.filename or 'a file'} cannot be used: {error.strerror or type(error).__name__}")
+    except UnicodeError:
+        _refuse("what was given holds bytes that are not UTF-8 text")
     finally:
         database.use(None)
 
@@ -471,7 +491,7 @@ def _bodies(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield 1, _object(text)
         return
     except errors.Incomplete:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if len(lines) < 2:
             raise
     for number, line in lines:
@@ -496,9 +516,9 @@ def _time(text: str, default: datetime) -> datetime:
         return default
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a time such as 2026-11-01 or 2026-11-01T08:30+01:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _left() -> str:

@@ -78,6 +78,11 @@ def undo_of(kind_of_work: workflow.Workflow[Any, Any], applied: Effect, receipt:
     return kind_of_work.undo(as_planned(applied), body)
 
 
+def can_undo(kind_of_work: workflow.Workflow[Any, Any], effect: Effect) -> bool:
+    """Whether this effect, once applied, can be taken back."""
+    return effect.reversibility == Reversibility.REVERSIBLE and kind_of_work.undo(as_planned(effect), {}) is not None
+
+
 def plan_undo(
     session: Session,
     *,

@@ -3,12 +3,13 @@
 CountersignError
 ├── ActionError        a person asked for something that cannot be done now; the message is fit to show
 │   ├── Stale          someone else moved the case first
+│   ├── KeyUsed        a submission key already made a case of another request
 │   ├── Forbidden      this person may not do this
 │   ├── NotFound       there is no such case, person or file
 │   └── Incomplete     a note or a value is missing or wrong; `fields` says where
-├── StartError         the program cannot start: settings, database or schema; the message says what to do
-├── Transient          worth another attempt (timeout, rate limit, 5xx); may carry retry_after
-└── Permanent          will not improve by repeating
+└── StartError         the program cannot start: settings, database or schema; the message says what to do
+
+What a model or a receiver does wrong is a value, not an error: see `core/outcomes.py`.
 """
 
 
@@ -22,6 +23,17 @@ class ActionError(CountersignError):
 
 class Stale(ActionError):
     """Somebody else moved the case first; the message says who and when."""
+
+
+class KeyUsed(ActionError):
+    """This submission key already made a case of another request; `number` is that case's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"This submission key was already used for case {number}, with another request. "
+            "Use a new key for a new request."
+        )
+        self.number = number
 
 
 class Forbidden(ActionError):
@@ -42,15 +54,3 @@ class Incomplete(ActionError):
 
 class StartError(CountersignError):
     """The program cannot start as it is set up; the message says what to do about it."""
-
-
-class Transient(CountersignError):
-    """Worth another attempt; `retry_after` is in seconds where the other side named a time."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class Permanent(CountersignError):
-    """Will not improve by repeating."""

@@ -54,16 +54,16 @@ def report(
         raise errors.Incomplete("The range must begin before it ends, and both times need a zone.")
     zone = ZoneInfo(settings.time_zone)
     bucket = bucket or figures.fitting(until - since)
+    with database.reading() as session:
+        has_cases, has_demo = (metrics.has_cases(session, demo=demo) for demo in (False, True))
     asked = _Asked(
         figures.edges(since, until, bucket, zone),
         bucket=bucket,
         zone=zone,
         now=(now or clock.now()).astimezone(UTC),
         horizon=horizon,
-        demo=include_demo,
+        demo=include_demo or not has_demo,  # Where there are none, no statement need leave them out.
     )
-    with database.reading() as session:
-        has_cases, has_demo = (metrics.has_cases(session, demo=demo) for demo in (False, True))
     return Report(
         since=since.astimezone(zone),
         until=until.astimezone(zone),

@@ -58,8 +58,9 @@ def place_of(case: Case) -> Place:
     return Place(State(case.state), Step(case.step))
 
 
-def move(session: Session, wanted: Sequence[Move], *, now: datetime) -> list[bool]:
-    """Make these moves; the answer says of each whether it was made, or somebody else was faster.
+def move(session: Session, wanted: Sequence[Move], *, now: datetime, notes: Sequence[Note] = ()) -> list[bool]:
+    """Make these moves; the answer says of each whether it was made, or somebody else was faster. `notes` are chained
+    with them.
 
     Cases are changed in the order of their ids, then the counters, then the head of the chain, so that two
     transactions never wait for each other in a ring. Raises ValueError for a move that the table does not list:
@@ -80,7 +81,7 @@ def move(session: Session, wanted: Sequence[Move], *, now: datetime) -> list[boo
             deltas[str(one.target)] += 1
             records.append(_record(one))
     cases.add_to_counters(session, deltas=deltas)
-    _append(session, records, now=now)
+    _append(session, records + [_noted(one) for one in notes], now=now)
     for one, done in zip(wanted, made, strict=True):
         if done:
             session.refresh(one.case)
@@ -104,15 +105,7 @@ def open_case(session: Session, case: Case, *, actor: Actor, facts: Mapping[str,
 
 def note(session: Session, notes: Sequence[Note], *, now: datetime) -> None:
     """Chain events that move nothing and make no open page stale."""
-    records = [
-        {
-            "case_id": one.case_id, "case_version": None, "actor_kind": one.actor.kind, "actor": one.actor.id,
-            "kind": one.kind, "from_state": None, "from_step": None, "to_state": None, "to_step": None,
-            "data": dict(one.facts),
-        }
-        for one in notes
-    ]  # fmt: skip
-    _append(session, records, now=now)
+    _append(session, [_noted(one) for one in notes], now=now)
 
 
 def hashed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +150,14 @@ def _record(one: Move) -> dict[str, Any]:
         "actor_kind": one.actor.kind, "actor": one.actor.id, "kind": str(one.verb),
         "from_state": str(source.state), "from_step": str(source.step),
         "to_state": str(one.target.state), "to_step": str(one.target.step), "data": dict(one.facts),
+    }  # fmt: skip
+
+
+def _noted(one: Note) -> dict[str, Any]:
+    return {
+        "case_id": one.case_id, "case_version": None, "actor_kind": one.actor.kind, "actor": one.actor.id,
+        "kind": one.kind, "from_state": None, "from_step": None, "to_state": None, "to_step": None,
+        "data": dict(one.facts),
     }  # fmt: skip
 
 

@@ -2,13 +2,15 @@
 not at all. A result whose epoch is not the case's any more is kept on its attempt and moves nothing."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import actions, audit, effects, errors, lifecycle, moves, pricing, subject, workflow
+from core import actions, audit, effects, lifecycle, money, moves, pricing, subject, workflow
 from core.executor import Ran, ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import Actor, Move, Note
@@ -38,16 +40,31 @@ def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
     return record_all([ran], holder=holder, settings=settings, now=now)[0]
 
 
+@database.rerun
 def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: datetime) -> list[bool]:
     """Write several outcomes in one commit; the verdict is per outcome."""
-    verdicts: dict[int, bool] = {}
+    actor = Actor("worker", holder)
+    wanted: list[Move] = []
+    late: dict[int, Note] = {}
     with database.transaction() as session:
         for i in sorted(range(len(runs)), key=lambda i: runs[i].work.case_id):
-            verdicts[i] = _record(session, runs[i], Actor("worker", holder), settings, now)
-    return [verdicts[i] for i in range(len(runs))]
+            found = _outcome(session, runs[i], actor, settings, now)
+            if isinstance(found, Note):
+                late[i] = found
+            else:
+                wanted.append(found)
+        session.flush()
+        # One call for the whole batch: cases first, then counters, then the chain, as everybody takes them.
+        if not all(moves.move(session, wanted, now=now, notes=list(late.values()))):
+            raise RuntimeError("a case moved under its own lock")
+        for one in wanted:
+            if one.verb is Verb.APPLIED and one.case.rollback_decision is not None:
+                _begin_wished_rollback(session, one.case, actor, now)
+    return [i not in late for i in range(len(runs))]
 
 
-def _record(session: Session, ran: Ran, actor: Actor, settings: Settings, now: datetime) -> bool:
+def _outcome(session: Session, ran: Ran, actor: Actor, settings: Settings, now: datetime) -> Move | Note:
+    """Close the attempt, and say what is to be done with the case: a move, or the note of a late writer."""
     case = cases.get(session, case_id=ran.work.case_id, lock=True)
     assert case is not None
     attempt = session.get(Attempt, ran.work.attempt_id) if ran.work.attempt_id else None
@@ -55,15 +72,8 @@ def _record(session: Session, ran: Ran, actor: Actor, settings: Settings, now: d
         _close(session, attempt, ran, case, settings)
     if case.epoch != ran.work.epoch or case.state != State.PROCESSING:
         facts = {"epoch": ran.work.epoch, "attempt": str(ran.work.attempt_id), "outcome": type(ran.outcome).__name__}
-        moves.note(session, [Note("late", actor, case.id, facts)], now=now)
-        return False
-    wanted = _ending(session, ran, case, attempt, actor, settings, now)
-    session.flush()
-    if not moves.move(session, [wanted], now=now)[0]:
-        raise RuntimeError(f"case {case.number} moved under its own lock")
-    if wanted.verb is Verb.APPLIED and case.rollback_decision is not None:
-        _begin_wished_rollback(session, case, actor, now)
-    return True
+        return Note("late", actor, case.id, facts)
+    return _ending(session, ran, case, attempt, actor, settings, now)
 
 
 def _ending(
@@ -183,7 +193,7 @@ def _straight_on(
     decision = Decision(
         id=uuid7(),
         case_id=case.id,
-        round=case.round,
+        round=cases.last_round(session, case_id=case.id) + 1,
         actor_kind="policy",
         policy=policy,
         verdict="approve",
@@ -214,7 +224,7 @@ def _straight_on(
         "effects": [{"key": one.key, "payload": one.payload_digest} for one in planned],
         "due_at": due_at.isoformat(),
     }  # fmt: skip
-    put |= {"round": case.round + 1, "due_at": due_at}
+    put |= {"due_at": due_at}
     return Move(case, Verb.STRAIGHT_ON, lifecycle.PENDING_APPLY, Actor("policy", policy), facts, put)
 
 
@@ -261,25 +271,32 @@ def _refused(session: Session, ran: Ran, reason: str, case: Case, actor: Actor, 
     assert isinstance(ran.work, ToSend)
     effect_rows.change(session, effect_id=ran.work.effect_id, states=("sending",), values={"state": "rejected"})
     facts |= {"effect": ran.work.key, "category": str(Category.EFFECT_REFUSED)}
-    put: dict[str, Any] = {"reason": reason, "category": str(Category.EFFECT_REFUSED), "rollback_decision": None}
-    if case.step == Step.UNDO:
-        put["reason"] = f"The undo was refused, so the effect still stands. {reason}"
-        return Move(case, Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, actor, facts, put)
+    put: dict[str, Any] = {"category": str(Category.EFFECT_REFUSED)}
     standing = effects.standing(effect_rows.of_case(session, case_id=case.id))
+    total = money.show(sum(one.amount_minor for one in standing), standing[0].currency) if standing else ""
+    if case.step == Step.UNDO:
+        put["reason"] = f"An undo was refused, so {total} still stands applied. {reason}"
+        return Move(case, Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, actor, facts, put)
     if standing:
-        total = sum(one.amount_minor for one in standing)
-        put["reason"] = f"A later effect was refused after {total} minor units had been applied. {reason}"
+        put["reason"] = f"A later effect was refused after {total} had been applied. {reason}"
         return Move(case, Verb.DOUBT, lifecycle.ESCALATED_APPLY, actor, facts, put)
+    put |= {"reason": f"{reason} Nothing was applied.", "rollback_decision": None}
     return Move(case, Verb.REFUSED, lifecycle.FAILED_APPLY, actor, facts, put)
 
 
 def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: datetime) -> None:
+    """Start the rollback that somebody wished for while the outcome was open. A workflow whose undo raises must not
+    keep the receipt from being recorded: then the wish is dropped, and the case says so."""
     decision = session.get(Decision, case.rollback_decision)
     assert decision is not None
     try:
-        actions.begin_rollback(session, case, decision, actor, now=now)
-    except errors.ActionError:
-        moves.note(session, [Note("rollback_impossible", actor, case.id, {"decision": str(decision.id)})], now=now)
+        with session.begin_nested():
+            actions.begin_rollback(session, case, decision, actor, now=now)
+    except Exception as error:
+        reason = "A rollback was wished for, but this cannot be undone."
+        cases.forget_wish(session, case_id=case.id, reason=reason)
+        facts = {"decision": str(decision.id), "why": type(error).__name__}
+        moves.note(session, [Note("rollback_impossible", actor, case.id, facts)], now=now)
 
 
 # --- The attempt ----------------------------------------------------------------------------------------------------
@@ -349,16 +366,15 @@ def _registered(
 ) -> str:
     digest = workflow.prompt_version(kind, instructions, model)
     if cases.prompt_version(session, digest=digest) is None:
-        session.add(
-            PromptVersion(
-                digest=digest,
-                workflow=kind.name,
-                workflow_version=kind.version,
-                model=model,
-                instructions=instructions,
-                answer_schema=workflow.strict_schema(kind.Proposal),
-                registered_at=at,
-            )
+        row = PromptVersion(
+            digest=digest,
+            workflow=kind.name,
+            workflow_version=kind.version,
+            model=model,
+            instructions=instructions,
+            answer_schema=workflow.strict_schema(kind.Proposal),
+            registered_at=at,
         )
-        session.flush()
+        with suppress(IntegrityError), session.begin_nested():  # Another worker registered it at the same moment.
+            session.add(row)
     return digest

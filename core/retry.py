@@ -128,7 +128,7 @@ def after_effect(
                 "there; it is not sent again."
             )
         case "rejected":
-            return Refused(f"The receiver refused it{_because(answer)}. Nothing was applied.")
+            return Refused(f"The receiver refused it{_because(answer)}.")
         case "broken":
             return InDoubt(
                 f"The receiver knows this key with other contents{_because(answer)}: its records and ours differ. "
@@ -151,7 +151,7 @@ def after_effect(
         category = Category.EFFECT_UNKNOWN if answer.kind == "unknown" else Category.EFFECT_NOT_SENT
         return Later(at, category, f"{what}{_because(answer)}. It is sent again, with the same key.", spent=not is_held)
     if answer.kind == "not_sent" and not unsure:
-        return Refused(f"{what}{_because(answer)}{end}. Nothing was sent, so nothing was applied.")
+        return Refused(f"{what}{_because(answer)}{end}. Nothing was sent.")
     return InDoubt(f"{what}{_because(answer)}{end}. Look up there whether it was applied.")
 
 

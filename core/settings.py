@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from core import errors
 
@@ -35,10 +37,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("COUNTERSIGN_BASE_URL", "OPENAI_BASE_URL"),
         description="Any OpenAI-compatible server (OPENAI_BASE_URL does as well).",
     )
-    price_input: Annotated[float, Field(ge=0)] | None = Field(
+    price_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         None, description="Dollars per million input tokens, where the price table does not know the model."
     )
-    price_output: Annotated[float, Field(ge=0)] | None = Field(None, description="Dollars per million output tokens.")
+    price_output: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="Dollars per million output tokens."
+    )
     model_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(60, description="Wall clock of one call.")
     model_max_tokens: int = Field(2_000, ge=100, le=100_000, description="Longest answer asked for, in tokens.")
     model_max_bytes: int = Field(1_000_000, ge=10_000, description="Longest answer read, in bytes.")
@@ -65,15 +69,32 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not a time zone name such as Europe/Paris") from None
         return value
 
+    @field_validator("database_url", "ledger_url")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        try:
+            kind = make_url(value).drivername.split("+")[0] if value else "sqlite"
+        except ArgumentError:
+            kind = ""
+        if kind not in ("sqlite", "postgresql"):
+            raise ValueError("write a URL such as postgresql://user:password@host/name, or leave it empty for SQLite")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_price(self) -> "Settings":
+        if (self.price_input is None) != (self.price_output is None):
+            raise ValueError("COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT go together: set both or neither")
+        return self
+
     @property
     def store_url(self) -> str:
         """The URL of the job store."""
-        return self.database_url or f"sqlite:///{(self.home / 'countersign.db').resolve()}"
+        return self.database_url or _sqlite(self.home / "countersign.db")
 
     @property
     def ledger_store_url(self) -> str:
         """The URL of the built-in ledger's own store."""
-        return self.ledger_url or f"sqlite:///{(self.home / 'ledger.db').resolve()}"
+        return self.ledger_url or _sqlite(self.home / "ledger.db")
 
     @property
     def own_price(self) -> tuple[float, float] | None:
@@ -86,6 +107,11 @@ class Settings(BaseSettings):
     def uses_model(self) -> bool:
         """Whether a real model is asked. A stray API key alone never sends a case out."""
         return bool(self.model)
+
+
+def _sqlite(path: Path) -> str:
+    # Built, not glued together: a question mark in the path would begin the options of a URL.
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
 
 
 def load() -> Settings:
@@ -104,5 +130,7 @@ def load() -> Settings:
 
 
 def _variable(loc: tuple[int | str, ...]) -> str:
-    name = str(loc[0]) if loc else "?"
+    if not loc:
+        return "prices"
+    name = str(loc[0])
     return name if name.isupper() else f"COUNTERSIGN_{name.upper()}"

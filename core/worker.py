@@ -124,12 +124,12 @@ class Worker:
         """Drain: stop claiming, let running calls end for at most `seconds`, give the rest back unspent, end."""
         if self._scheduler is None:
             return
+        deadline = time.monotonic() + seconds
         self._stopping.set()
         self._wake.set()
         if self._claimer is not None:
             self._claimer.join(seconds)
-        deadline = time.monotonic() + seconds
-        wait([future for _, _, future in list(self._in_flight.values())], timeout=seconds)
+        wait([future for _, _, future in list(self._in_flight.values())], timeout=max(0.0, deadline - time.monotonic()))
         self._done.put(None)  # After everything that ended in time.
         if self._recorder is not None:
             self._recorder.join(max(1.0, deadline - time.monotonic()))
@@ -280,16 +280,18 @@ class Worker:
                 if not done.cancelled() and done.exception() is not None:
                     log.error("worker.step_raised", exc_info=done.exception())
             points.reach("ran", len(runs))
-            for ran in runs:
-                self._watch_lane(ran)
             self._record(runs)
             points.reach("recorded", len(runs))
+            for ran in runs:
+                self._watch_lane(ran)
         except Exception:
             log.exception("worker.finish_failed")
         finally:
             with self._lock:
                 for work, _ in finished:
-                    self._in_flight.pop(work.case_id, None)
+                    # Only our own entry: the case may have been rescued and claimed again meanwhile.
+                    if self._in_flight.get(work.case_id, (None,))[0] == work.epoch:
+                        del self._in_flight[work.case_id]
             self._recorded.set()
             self._wake.set()
 
@@ -319,12 +321,13 @@ class Worker:
         if stopped == (self._trouble is not None):
             return
         now = clock.now()
-        self._trouble = (ran.reply.detail or "the provider refuses this installation", now) if stopped else None
+        trouble = (ran.reply.detail or "the provider refuses this installation", now) if stopped else None
         kind = "lane_stopped" if stopped else "lane_resumed"
         facts = {"lane": "model", "detail": ran.reply.detail}
         with database.transaction() as session:
             moves.note(session, [Note(kind, Actor("worker", self.holder), facts=facts)], now=now)
-            workers.seen(session, holder=self.holder, now=now, trouble=self._trouble)
+            workers.seen(session, holder=self.holder, now=now, trouble=trouble)
+        self._trouble = trouble
 
     def _open_lanes(self) -> None:
         loop = self._loop = asyncio.new_event_loop()

@@ -45,9 +45,17 @@ if who.role not in (Role.REVIEWER, Role.LEAD):
     access.link("cases", "See all cases", icon=":material/list_alt:")
     st.stop()
 
+stuck = cases.stuck(who)
+if stuck:
+    st.subheader("Only a lead can free these")
+    columns = ("Case", "Asks", "State", "Amount", "Submitted", "Why")
+    lists.show(stuck, columns=columns, who=who, key="inbox.stuck", alt="Cases that failed or are in doubt", to="case")
+    if waiting:
+        st.subheader("Waiting for a decision")
+
 if not waiting:
     last = f" The last decision was {times.ago(seen.last_decision)}." if seen.last_decision else ""
-    st.caption(f":material/done_all: Nothing waits for you.{last}")
+    st.caption(f":material/done_all: {'Nothing else' if stuck else 'Nothing'} waits for you.{last}")
     if seen.pending:
         st.caption(f"{seen.pending} cases are still with the worker.")
     access.link("metrics", "Metrics", icon=":material/monitoring:")

@@ -79,12 +79,22 @@ def beat(session: Session, *, holder: str, case_ids: Sequence[UUID]) -> int:
     return len(result.all())
 
 
+def forget_wish(session: Session, *, case_id: UUID, reason: str) -> None:
+    """Forget a rollback that cannot be, and say why on the case."""
+    session.execute(
+        update(Case)
+        .where(col(Case.id) == case_id)
+        .values(rollback_decision=None, reason=reason)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def wish_rollback(session: Session, *, case_id: UUID, decision_id: UUID) -> None:
     """Remember a rollback that starts when the outcome of the effect is known."""
     session.execute(
         update(Case)
         .where(col(Case.id) == case_id)
-        .values(rollback_decision=decision_id, round=col(Case.round) + 1)
+        .values(rollback_decision=decision_id)
         .execution_options(synchronize_session=False)
     )
 
@@ -178,6 +188,16 @@ def to_review(session: Session, *, states: Sequence[str], not_submitted_by: UUID
     ).all()
 
 
+def stuck(session: Session, *, limit: int) -> Sequence[Case]:
+    """Cases that only a lead can free: failed, or with an effect refused or in doubt; the oldest first."""
+    return session.exec(
+        select(Case)
+        .where(or_(Case.state == "failed", (Case.state == "escalated") & (Case.step != "review")))
+        .order_by(col(Case.since), col(Case.number))
+        .limit(limit)
+    ).all()
+
+
 def sharing(session: Session, *, workflow: str, references: Sequence[str], besides: UUID | None) -> Sequence[Case]:
     """Other cases of the workflow that name one of these references, oldest first."""
     if not references:
@@ -258,10 +278,23 @@ def decisions(session: Session, *, case_id: UUID) -> Sequence[Decision]:
     return session.exec(select(Decision).where(Decision.case_id == case_id).order_by(col(Decision.id))).all()
 
 
-def decision_of_seat(session: Session, *, case_id: UUID, round_: int, seat: int) -> Decision | None:
-    """The decision already given in this round and seat."""
+def last_round(session: Session, *, case_id: UUID) -> int:
+    """The round of the latest decision; 0 when there is none."""
+    return session.exec(select(func.max(Decision.round)).where(Decision.case_id == case_id)).one() or 0
+
+
+def first_finding(session: Session, *, case_id: UUID, version: int) -> Decision | None:
+    """The latest finding about an effect at this version of the case that waits for a second person."""
     return session.exec(
-        select(Decision).where(Decision.case_id == case_id, Decision.round == round_, Decision.seat == seat)
+        select(Decision)
+        .where(
+            Decision.case_id == case_id,
+            Decision.verdict == "settle",
+            Decision.seat == 1,
+            Decision.case_version == version,
+        )
+        .order_by(col(Decision.round).desc())
+        .limit(1)
     ).first()
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, text
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from storage import points
 
@@ -171,6 +172,19 @@ def reading() -> Iterator[Session]:
         finally:
             session.expunge_all()  # The rows stay usable: a rollback would expire those it still knows.
             session.rollback()
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether two transactions got in each other's way, so that running this one again will do."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, DBAPIError) and state in ("40001", "40P01")
+
+
+# For functions that are one whole transaction with nothing of the world in it: run again after a deadlock or a
+# serialization failure, which PostgreSQL ends by giving one of the two up.
+rerun = retry(
+    retry=retry_if_exception(is_conflict), stop=stop_after_attempt(5), wait=wait_random(0, 0.05), reraise=True
+)
 
 
 def ping() -> None:

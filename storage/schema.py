@@ -50,7 +50,8 @@ def open_store(url: str, *, create: bool) -> Database:
                 if problem != "ok":
                     raise StoreError(f"the database at {path} is damaged ({problem}); restore a backup of it")
     except DatabaseError as error:
-        raise StoreError(f"the database at {database.shown(url)} cannot be opened: {error.orig}") from error
+        words = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
+        raise StoreError(f"the database at {database.shown(url)} cannot be opened: {words}") from error
     database.use(opened)
     return opened
 

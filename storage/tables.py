@@ -161,7 +161,6 @@ class Case(SQLModel, table=True):
     step: str = Field(max_length=16)
     outcome: str | None = Field(default=None, max_length=16)
     version: int = 1
-    round: int = 1  # Raised by every decision, so that each has a number of its own.
     demo: bool = False
     submitted_by: UUID = Field(foreign_key="people.id")
     submission_key: str | None = Field(default=None, max_length=200)

@@ -59,8 +59,8 @@ def naughty() -> list[str]:
     found = list(NAUGHTY)
     for path in sorted(FOLDER.glob("*naughty*")) if FOLDER.exists() else []:
         text = path.read_text(encoding="utf-8")
-        found += json.loads(text) if path.suffix == ".json" else [x for x in text.splitlines() if x and x[0] != "#"]
-    return [one for one in found if isinstance(one, str) and one.strip()]
+        found += json.loads(text) if path.suffix == ".json" else [x for x in text.split("\n") if x[:1] != "#"]
+    return [one for one in found if one.strip()]
 
 
 def injections() -> list[str]:

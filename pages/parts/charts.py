@@ -55,7 +55,8 @@ def bars(figure: Figure, *, bucket: Bucket, time_zone: str) -> Chart:
     """Stacked bars, one colour for each series."""
     scale, title = _scaled(figure.series, figure.said.unit, stacked=True)
     traces = [_bar(one, i, scale, figure.said.unit, bucket) for i, one in enumerate(figure.series) if one.total.value]
-    return _chart(traces, _x_axis(figure, bucket, time_zone), _y_axis(title), barmode="stack")
+    y = _y_axis(title, largest=_stacked(figure.series) if scale == 1 else None)
+    return _chart(traces, _x_axis(figure, bucket, time_zone), y, barmode="stack")
 
 
 def rate(figure: Figure, *, bucket: Bucket, time_zone: str) -> Chart:
@@ -190,8 +191,9 @@ def _scaled(series: Sequence[Series], unit: Unit, *, stacked: bool = False) -> t
         case "share":
             return 100, "share in %"
         case "seconds":
-            columns = zip(*([point.value or 0 for point in one.points] for one in series), strict=True)
-            largest = max((sum(column) if stacked else max(column) for column in columns), default=0)
+            largest = (
+                _stacked(series) if stacked else max((p.value or 0 for one in series for p in one.points), default=0)
+            )
             for least, size, name in _TIME_UNITS:
                 if largest >= least:
                     return 1 / size, name
@@ -221,8 +223,16 @@ def _tick(point: Point, bucket: Bucket, is_first: bool) -> str:
     return f"{point.start:%H:%M}" + (f"<br>{day}" if is_first or point.start.hour == 0 else "")
 
 
-def _y_axis(title: str) -> Chart:
-    return {"title": {"text": title}, "rangemode": "tozero", "fixedrange": True}
+def _stacked(series: Sequence[Series]) -> float:
+    """The height of the highest stack."""
+    columns = zip(*([point.value or 0 for point in one.points] for one in series), strict=True)
+    return max((sum(column) for column in columns), default=0)
+
+
+def _y_axis(title: str, *, largest: float | None = None) -> Chart:
+    """From zero; `largest` is of counts, and where it is small they are numbered one by one."""
+    ticks = {"dtick": 1} if largest is not None and largest <= 6 else {}
+    return {"title": {"text": title}, "rangemode": "tozero", "fixedrange": True, **ticks}
 
 
 def _chart(traces: list[Chart], x: Chart, y: Chart, *, height: int = HEIGHT, **layout: Any) -> Chart:

@@ -257,6 +257,13 @@ def _send(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: M
         st.session_state[_PROBLEMS] = _tidy(error.fields)
         notice.leave("warning", "Some fields need another look; nothing was sent yet.")
         st.rerun()
+    except errors.KeyUsed as error:
+        # This form was open in two tabs, and the other one was sent: what stands here is another case.
+        st.session_state[_STATE]["key"] = secrets.token_urlsafe(16)
+        _keep(kind, who, st.session_state[_STATE], typed)
+        words = f"Case {error.number} was sent from another tab of this form. Submit again to make this a second case."
+        notice.leave("warning", words)
+        st.rerun()
     except errors.ActionError as error:
         notice.leave("refused", str(error))
         st.rerun()

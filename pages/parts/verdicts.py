@@ -71,7 +71,7 @@ def give(who: Who) -> None:
     st.session_state.pop(_PROBLEMS, None)
     if not asked:
         return
-    if len(asked) > 1:
+    if any(one != asked[0] for one in asked):  # The same answer twice is a double click.
         notice.leave("warning", "Two answers arrived at once, so neither was given. Please choose again.")
         return
     given: tuple[Shown, str] | None = st.session_state.get(_GIVEN)

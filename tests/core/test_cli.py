@@ -265,3 +265,26 @@ def test_until_idle_gives_up_after_its_timeout(terminal: Terminal, monkeypatch: 
     assert "not idle after 0.2 seconds: 1 pending/apply" in terminal.refused(
         "worker", "--until-idle", "--timeout", "0.2"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("COUNTERSIGN_HOME", "/proc/countersign"), ("COUNTERSIGN_DATABASE_URL", "nonsense"),
+     ("COUNTERSIGN_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")],
+)  # fmt: skip
+def test_what_cannot_be_opened_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    found = Terminal(Settings(home=tmp_path), monkeypatch)
+    monkeypatch.setenv(name, value)
+
+    assert found.refused("init")
+
+
+def test_a_person_who_is_switched_off_is_refused_and_can_be_switched_on_again(terminal: Terminal) -> None:
+    terminal.ok("submit", "-", "--as", SUB, given=drive.request().model_dump_json())
+
+    assert terminal.run("person", "off", SUB).exit_code == 0
+    assert "not active" in terminal.refused("withdraw", "1", "--as", SUB)
+    assert terminal.run("person", "on", SUB).exit_code == 0
+    assert terminal.ok("withdraw", "1", "--as", SUB)["state"] == "cancelled"

@@ -83,3 +83,18 @@ def test_a_file_from_a_spreadsheet_with_a_byte_order_mark_is_read(sqlite_store: 
     lines = run(sqlite_store, b"\xef\xbb\xbfcustomer,message\r\nNora,Broken\r\n")
 
     assert [line.status for line in lines] == ["new"]
+
+
+def test_signs_that_only_look_like_line_ends_do_not_tear_a_row_apart(store: Store) -> None:
+    rows = [
+        json.dumps({"customer": "N", "message": f"one{sign}two"}, ensure_ascii=False) for sign in "\u2028\u2029\x85"
+    ]
+
+    lines = run(store, "\r\n".join(rows), "f.jsonl")
+
+    assert [(line.row, line.status) for line in lines] == [(1, "new"), (2, "new"), (3, "new")]
+
+
+def test_who_may_not_submit_is_told_so_in_a_dry_run_too(store: Store) -> None:
+    with pytest.raises(errors.Forbidden):
+        imports.run("f.csv", CSV.encode(), actor=store.administrator, settings=store.settings, dry_run=True)

@@ -63,7 +63,7 @@ def test_nothing_leaves_what_is_rolled_back_or_withdrawn() -> None:
 
 
 def test_every_place_can_be_reached_and_every_verb_is_used() -> None:
-    reached = {None}
+    reached: set[Place | None] = {None}
     for _ in PLACES:
         reached |= {move.target for move in MOVES if move.source in reached}
 

@@ -45,7 +45,7 @@ class Tale:
     """A case that is moved by the real door, at times that the test chooses: each verb says after how many seconds."""
 
     def __init__(self, session: Session, store: Store, at: datetime, *, demo: bool = False) -> None:
-        self.session, self.store, self.at, self.tries = session, store, at, 0
+        self.session, self.store, self.at, self.tries, self.rounds = session, store, at, 0, 0
         self.attempt: Attempt | None = None
         self.usable: UUID | None = None
         self.case = Case(
@@ -114,7 +114,7 @@ class Tale:
         """A person's verdict; an approval is held."""
         who: Who = self.store.lead if by == "lead" else self.store.reviewer
         decision = Decision(
-            id=uuid7(), case_id=self.id, round=self.case.round, actor_kind="person", person_id=who.id, verdict=verdict,
+            id=uuid7(), case_id=self.id, round=self._next_round(), actor_kind="person", person_id=who.id, verdict=verdict,
             displayed_digest="0" * 64, proposal_id=self.usable, edits=edits, case_version=self.case.version,
             at=self.at + timedelta(seconds=after),
         )  # fmt: skip
@@ -127,9 +127,7 @@ class Tale:
             "rerun": lifecycle.PENDING_PROPOSE, "ask": lifecycle.NEEDS_INFORMATION,
             "escalate": lifecycle.ESCALATED_REVIEW,
         }[verdict]  # fmt: skip
-        return self._move(
-            Verb(verdict), target, after, actor=_by(who), facts=facts, put=self._next_round(target, after)
-        )
+        return self._move(Verb(verdict), target, after, actor=_by(who), facts=facts, put=self._due(target, after))
 
     def applied(self, after: float = 1) -> "Tale":
         self._close(after, kind="applied", calls=1)
@@ -147,7 +145,7 @@ class Tale:
 
     def move(self, verb: Verb, target: Place, after: float, who: Who | None = None, **facts: Any) -> "Tale":
         return self._move(
-            verb, target, after, actor=_by(who) if who else SYSTEM, facts=facts, put=self._next_round(target, after)
+            verb, target, after, actor=_by(who) if who else SYSTEM, facts=facts, put=self._due(target, after)
         )
 
     def close_try(self, after: float, **values: Any) -> "Tale":
@@ -157,14 +155,18 @@ class Tale:
 
     def _held(self, verb: Verb, after: float, actor: Actor, facts: dict[str, Any], hold: float) -> "Tale":
         due = self.at + timedelta(seconds=after + hold)
-        put = {"due_at": due, "round": self.case.round + 1}
+        put = {"due_at": due}
         return self._move(
             verb, lifecycle.PENDING_APPLY, after, actor=actor, facts=facts | {"due_at": due.isoformat()}, put=put
         )
 
-    def _next_round(self, target: Place, after: float) -> dict[str, Any]:
+    def _next_round(self) -> int:
+        self.rounds += 1
+        return self.rounds
+
+    def _due(self, target: Place, after: float) -> dict[str, Any]:
         due = self.at + timedelta(seconds=after) if target.state is State.PENDING else None
-        return {"round": self.case.round + 1, "due_at": due}
+        return {"due_at": due}
 
     def _close(self, after: float, **values: Any) -> Attempt:
         assert self.attempt is not None
@@ -675,9 +677,7 @@ def test_the_built_in_rules_are_shown_as_no_model_called_and_never_as_a_cost_of_
     rules = drive.says(builtin=True, usage=Usage(), model_asked="builtin-rules-1", seconds=0.01)
 
     drive.step(store.settings, ask=rules, now=MONDAY + timedelta(seconds=1))
-    report = metrics.report(
-        since=MONDAY, until=NOW, bucket="day", settings=store.settings, now=NOW, sections=["model"]
-    )
+    report = metrics.report(since=MONDAY, until=NOW, bucket="day", settings=store.settings, now=NOW, sections=["model"])
 
     said = "No model was called: the built-in rules answered once, at no cost."
     for key in ("model_calls", "tokens", "cost", "cost_by_model", "latency"):
@@ -781,7 +781,7 @@ def _write_walk(session: Session, store: Store, number: int, walk: Sequence[Way]
     session.execute(
         insert(Case).values(
             id=case_id, number=number + 1, workflow="refunds", state=str(place.state), step=str(place.step), version=1,
-            round=1, demo=False, submitted_by=store.submitter.id, created_at=at, since=at, due_at=at, tries=0, epoch=0,
+            demo=False, submitted_by=store.submitter.id, created_at=at, since=at, due_at=at, tries=0, epoch=0,
             beat=0, holder="x" if place.state is State.PROCESSING else None, finished_at=at if ended else None,
         )
     )  # fmt: skip

@@ -310,10 +310,9 @@ def test_the_reasons_of_effects_say_what_is_known_and_what_to_do() -> None:
         "whether it was applied."
     )
     assert never_sent == Refused(
-        "The receiver could not be reached (connection refused); it was the last of ten tries. Nothing was sent, so "
-        "nothing was applied."
+        "The receiver could not be reached (connection refused); it was the last of ten tries. Nothing was sent."
     )
-    assert refused == Refused("The receiver refused it (amount above balance). Nothing was applied.")
+    assert refused == Refused("The receiver refused it (amount above balance).")
 
 
 @given(

@@ -1,0 +1,294 @@
+"""What becomes of effects that are refused or in doubt, one or several: nothing false is ever said of money."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from core import actions, cases, claims, clock, errors, verify, workflow
+from core.actions import Finding, Submitted, Verdict
+from core.outcomes import Answer, Receipt
+from core.workflow import Effect, Flag, Prompt, Reversibility, Route, Strict, Submission, To, Workflow
+from tests.conftest import Store
+from tests.core import drive
+
+
+class Ask(Strict):
+    what: str
+
+
+class Give(Strict):
+    give: bool
+
+
+class Two(Workflow[Ask, Give]):
+    """Plans two effects at a receiver called `two`."""
+
+    name, title, version = "two", "Two effects", "1"
+
+    def prompt(self, submission: Submission[Ask]) -> Prompt:
+        return Prompt("Give.", json.dumps({"what": submission.request.what}))
+
+    def check(self, submission: Submission[Ask], values: Give) -> list[Flag]:
+        return []
+
+    def route(self, submission: Submission[Ask], values: Give, flags: list[Flag]) -> Route:
+        return Route(To.REVIEW, "default", "Always.")
+
+    def effects(self, submission: Submission[Ask], values: Give) -> list[Effect]:
+        kind = Reversibility.IRREVERSIBLE if submission.request.what == "for ever" else Reversibility.REVERSIBLE
+        return [Effect("two", {"n": n}, f"Give {n}.", kind, 100 * n, "EUR") for n in (1, 2)]
+
+    def undo(self, effect: Effect, receipt: Mapping[str, Any]) -> Effect | None:
+        if effect.payload["n"] == 2 and receipt.get("fragile"):
+            raise KeyError("a team's own bug")
+        payload = {"n": effect.payload["n"], "reverses": receipt.get("reference")}
+        return Effect("two", payload, "Take it back.", Reversibility.IRREVERSIBLE, effect.amount_minor, "EUR")
+
+
+class Receiver:
+    """Answers by a script, and remembers every word that was sent."""
+
+    name = "two"
+
+    def __init__(self, *script: str, fragile: bool = False) -> None:
+        self.script, self.sent, self.fragile = list(script), list[str](), fragile
+
+    def apply(self, *, key: str, payload: str) -> Answer:
+        return self._answer("apply", key, payload)
+
+    def undo(self, *, key: str, payload: str) -> Answer:
+        return self._answer("undo", key, payload)
+
+    def find(self, *, key: str) -> Receipt | None:
+        return None
+
+    def _answer(self, kind: str, key: str, payload: str) -> Answer:
+        self.sent.append(f"{kind} {json.loads(payload)['n']}")
+        word = self.script.pop(0) if self.script else "applied"
+        if word == "applied":
+            return Answer("applied", receipt=Receipt(key, f"T-{key[:12]}", {"fragile": self.fragile}))
+        return Answer("rejected" if word == "refused" else "unknown", detail="by script")
+
+
+@pytest.fixture(autouse=True)
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(workflow.loaded(), "two", Two())
+
+
+Step = Callable[[], None]
+
+
+def approved(store: Store, receiver: Receiver, what: str = "it") -> tuple[Submitted, Step]:
+    """An approved case of two effects, and how to let time pass for it: half an hour each."""
+    how: dict[str, Any] = {"ask": drive.says(Give(give=True)), "receivers": {"two": receiver}}  # type: ignore[arg-type]
+    request = actions.read_request("two", {"what": what})
+    made = actions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="two")
+    drive.until_idle(store.settings, **how)
+    actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    later = [clock.now()]
+
+    def go() -> None:
+        later[0] += timedelta(minutes=30)
+        drive.until_idle(store.settings, now=later[0], **how)
+
+    return made, go
+
+
+def place(made: Submitted) -> str:
+    case = drive.case(made.case_id)
+    return f"{case.state}/{case.step}"
+
+
+def both_find(store: Store, made: Submitted, finding: Finding) -> None:
+    for lead in (store.lead, store.other_lead):
+        actions.settle(made.case_id, finding, "I looked.", actor=lead)
+
+
+def holds() -> None:
+    report = verify.verify()
+    assert report.holds, report.as_text()
+
+
+def test_two_effects_are_applied_in_order_and_undone_in_reverse(store: Store) -> None:
+    receiver = Receiver()
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+
+    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+@pytest.mark.parametrize("finding", [Finding.APPLIED, Finding.RESEND])
+def test_a_refused_undo_is_not_in_doubt_and_cannot_be_called_applied_or_resent(store: Store, finding: Finding) -> None:
+    receiver = Receiver("applied", "applied", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+
+    with pytest.raises(errors.ActionError, match="Nothing is in doubt"):
+        actions.settle(made.case_id, finding, "I looked.", actor=store.lead)
+
+    assert place(made) == "escalated/undo"
+    holds()
+
+
+def test_an_undo_that_was_given_up_leaves_nothing_behind_that_a_second_rollback_would_send_twice(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    given_up = place(made)
+    actions.roll_back(made.case_id, "Once more.", actor=store.lead)
+    go()
+
+    assert given_up == "completed/apply"
+    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_what_stands_of_a_case_that_was_partly_refused_can_be_kept_and_rolled_back(store: Store) -> None:
+    receiver = Receiver("applied", "refused")
+    made, go = approved(store, receiver)
+    go()
+    partly = drive.case(made.case_id)
+    with pytest.raises(errors.ActionError, match="Nothing is in doubt"):
+        actions.settle(made.case_id, Finding.APPLIED, "No.", actor=store.lead)
+    both_find(store, made, Finding.NOT_APPLIED)
+    kept = drive.case(made.case_id)
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+
+    assert (partly.state, partly.step) == ("escalated", "apply")
+    assert "1.00 EUR had been applied" in (partly.reason or "")
+    assert "Nothing was applied" not in (partly.reason or "")
+    assert (kept.state, kept.outcome) == ("completed", "applied")
+    assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
+    holds()
+
+
+def test_an_effect_that_is_retried_keeps_its_place_in_the_order(store: Store) -> None:
+    receiver = Receiver("refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2"]
+    assert place(made) == "completed/apply"
+    holds()
+
+
+def test_a_wish_to_take_back_does_not_undo_what_a_lead_ordered_later(store: Store) -> None:
+    receiver = Receiver("unknown", "refused")
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    go()
+    assert place(made) == "escalated/apply"
+    both_find(store, made, Finding.NOT_APPLIED)
+    assert place(made) == "failed/apply"
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert place(made) == "completed/apply"
+    assert not [one for one in receiver.sent if one.startswith("undo")]
+    holds()
+
+
+def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    assert place(made) == "escalated/apply"
+
+    actions.settle(made.case_id, Finding.APPLIED, "I thought so.", actor=store.lead)
+    actions.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead)
+    between = place(made)
+    actions.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead)
+
+    assert between == "escalated/apply"
+    assert place(made) == "failed/apply"
+    seen = cases.view(made.case_id, actor=store.lead)
+    assert [one.note for one in seen.decisions if one.verdict == "settle"] == [
+        "I thought so.", "No, it is not there.", "Right, it is not.",
+    ]  # fmt: skip
+    holds()
+
+
+def test_a_rollback_can_be_wished_for_after_a_first_finding(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    actions.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead)
+
+    wished = actions.roll_back(made.case_id, "Anyway.", actor=store.lead)
+    actions.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+
+    assert "as soon as it is" in wished.message
+    assert place(made) == "pending/undo"
+
+
+def test_what_cannot_be_undone_is_not_promised_to_be(store: Store) -> None:
+    receiver = Receiver("unknown")
+    made, go = approved(store, receiver, what="for ever")
+    drive.step(store.settings, receivers={"two": receiver})
+
+    with pytest.raises(errors.ActionError, match="cannot be undone"):
+        actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    go()
+
+    assert place(made) == "completed/apply"
+    with pytest.raises(errors.ActionError, match="cannot be undone"):
+        actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+
+
+def test_an_undo_that_raises_does_not_keep_the_receipt_from_being_recorded(store: Store) -> None:
+    receiver = Receiver("unknown", fragile=True)
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    go()
+
+    case = drive.case(made.case_id)
+    assert (case.state, case.outcome, case.rollback_decision) == ("completed", "applied", None)
+    assert "cannot be undone" in (case.reason or "")
+    holds()
+
+
+def test_nothing_is_resent_after_the_receiver_may_have_forgotten_the_key(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    tomorrow = clock.now() + timedelta(hours=21)
+
+    with pytest.raises(errors.ActionError, match="may have forgotten the key"):
+        actions.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=tomorrow)
+
+
+def test_a_case_that_only_a_lead_can_free_is_in_a_leads_list(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+
+    assert [row.case.number for row in cases.stuck(store.lead)] == [made.number]
+    assert cases.stuck(store.reviewer) == []
+
+
+def test_a_worker_that_dies_in_every_send_ends_with_a_person_not_with_a_loop(store: Store) -> None:
+    made, _ = approved(store, Receiver())
+    limit = store.settings.effect_attempts
+    for n in range(limit):
+        assert len(drive.claim(store.settings)) == 1, f"not claimed the {n + 1}th time"
+        watch = claims.Watch()
+        for monotonic in (0.0, 100.0):
+            claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=monotonic)
+
+    assert place(made) == "escalated/apply"
+    assert drive.claim(store.settings) == []
+    holds()
