@@ -92,11 +92,14 @@ def tiles(made: Report) -> None:
     with st.grid(5, min_column_width=150):
         for one in made.tiles:
             known = [value for value in one.line if value is not None]
+            # Words in place of a number would be cut off in its size: they stand under it.
+            is_words = one.shown[:1].isalpha()
             st.metric(
                 one.title,
-                one.shown,
-                _change(one),
-                delta_color=_colour(one),
+                "–" if is_words else one.shown,
+                one.shown if is_words else _change(one),
+                delta_color="off" if is_words else _colour(one),
+                delta_arrow="off" if is_words else "auto",
                 border=True,
                 height="stretch",
                 help=f"{one.definition} {one.summary}",

@@ -114,9 +114,9 @@ class Tale:
         """A person's verdict; an approval is held."""
         who: Who = self.store.lead if by == "lead" else self.store.reviewer
         decision = Decision(
-            id=uuid7(), case_id=self.id, round=self._next_round(), actor_kind="person", person_id=who.id, verdict=verdict,
-            displayed_digest="0" * 64, proposal_id=self.usable, edits=edits, case_version=self.case.version,
-            at=self.at + timedelta(seconds=after),
+            id=uuid7(), case_id=self.id, round=self._next_round(), actor_kind="person", person_id=who.id,
+            verdict=verdict, displayed_digest="0" * 64, proposal_id=self.usable, edits=edits,
+            case_version=self.case.version, at=self.at + timedelta(seconds=after),
         )  # fmt: skip
         self._write(decision)
         facts = {"verdict": verdict, "edits": edits, "round": decision.round}

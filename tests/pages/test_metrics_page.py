@@ -13,7 +13,8 @@ from tests.pages.conftest import Visit, in_markdown, words
 
 
 def tiles(at: AppTest) -> dict[str, str]:
-    return {one.label: one.value for one in at.metric}
+    """What each tile says: its number, or the words that stand under a dash."""
+    return {one.label: one.delta if one.value == "–" else one.value for one in at.metric}
 
 
 def of_section(section: str) -> list[str]:
