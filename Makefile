@@ -24,7 +24,7 @@ run: install ## Start the console with demo data; the port is COUNTERSIGN_PORT, 
 demo: run ## The same as run
 
 test: dev counterparts ## Run every test (a browser and a model server are installed first)
-	@CHROMIUM=$$(sh tests/browser/chromium.sh) && export CHROMIUM && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@CHROMIUM=$$(sh tests/browser/chromium.sh) && export CHROMIUM && $(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: dev ## Lint, format, types, imports, and that the migrations match the tables
 	$(BIN)/ruff check
@@ -46,6 +46,10 @@ clean: ## Remove what was installed and cached; data in var/ stays
 
 counterparts: dev
 	@sh tests/counterparts/node.sh install
+
+# The tests make hundreds of databases, each synced at every commit: in memory where there are 2 GB of it to spare.
+SCRATCH = if [ -z "$$TMPDIR" ] && [ "$$(df -k /dev/shm 2>/dev/null | awk 'END {print $$4}')" -gt 2000000 ] 2>/dev/null; \
+	then TMPDIR=/dev/shm && export TMPDIR; fi
 
 # No --emit-index-*: a lock names no host, so it serves behind any mirror.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile -q $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links

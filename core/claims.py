@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from core import effects, lifecycle, moves, subject
 from core.executor import ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
+from core.model import BUILTIN
 from core.moves import SYSTEM, Actor, Move
 from core.outcomes import Category
 from core.settings import Settings
@@ -35,7 +36,9 @@ def claim(
     if limit < 1:
         return []
     with database.transaction() as session:
-        found = cases.due(session, now=now, steps=[str(step) for step in steps], limit=limit)
+        due = cases.due(session, now=now, steps=[str(step) for step in steps], limit=limit)
+        # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
+        found = [case for case in due if case.step == Step.PROPOSE or _left(session, case)]
         wanted = [
             Move(
                 case,
@@ -48,10 +51,14 @@ def claim(
         ]
         eligible = {case.id: case.due_at or case.since for case in found}
         made = moves.move(session, wanted, now=now)
-        return [_open(session, case, eligible[case.id], now) for case, done in zip(found, made, strict=True) if done]
+        return [
+            _open(session, case, eligible[case.id], settings, now)
+            for case, done in zip(found, made, strict=True)
+            if done
+        ]
 
 
-def _open(session: Session, case: Case, eligible_at: datetime, now: datetime) -> ToPropose | ToSend:
+def _open(session: Session, case: Case, eligible_at: datetime, settings: Settings, now: datetime) -> ToPropose | ToSend:
     attempt = Attempt(
         id=uuid7(),
         case_id=case.id,
@@ -62,6 +69,8 @@ def _open(session: Session, case: Case, eligible_at: datetime, now: datetime) ->
         started_at=now,
     )
     if case.step == Step.PROPOSE:
+        # Said now, so that an attempt that is lost is not taken for a call of unknown cost.
+        attempt.builtin, attempt.model_asked = not settings.uses_model, settings.model or BUILTIN
         earlier = _earlier_kinds(session, case)
         session.add(attempt)
         session.flush()
@@ -123,14 +132,16 @@ def _submission(session: Session, case: Case) -> tuple[Submission[Any] | None, s
 def next_effect(session: Session, case: Case) -> Effect:
     """The effect of this case that is to be sent next: in order, and to undo them in reverse."""
     undo = case.step == Step.UNDO
-    left = [
+    return min(_left(session, case), key=lambda one: -one.ordinal if undo else one.ordinal)
+
+
+def _left(session: Session, case: Case) -> list[Effect]:
+    kind = "undo" if case.step == Step.UNDO else "apply"
+    return [
         one
         for one in effect_rows.of_case(session, case_id=case.id)
-        if one.kind == ("undo" if undo else "apply") and one.state in ("planned", "sending")
+        if one.kind == kind and one.state in ("planned", "sending")
     ]
-    if not left:
-        raise LookupError(f"case {case.number} is at {case.step} without an effect to send")
-    return min(left, key=lambda one: -one.ordinal if undo else one.ordinal)
 
 
 def _earlier_kinds(session: Session, case: Case) -> tuple[str, ...]:

@@ -454,9 +454,13 @@ def _latencies(window: Window) -> Select[Any]:
 
 
 def _tokens(window: Window) -> Select[Any]:
+    columns = (ATTEMPT.c.case_id, ATTEMPT.c.started_at, *(ATTEMPT.c[name] for name in TOKEN_BUCKETS))
+    calls = _once(select(*columns).where(*_started(window), _CALLED))
     return _together(
         *(
-            _tries(literal(name), ATTEMPT.c[name]).where(*_started(window), _CALLED, ATTEMPT.c[name].is_not(None))
+            _rows(calls.c.started_at, literal(name), calls.c[name], case_id=calls.c.case_id).where(
+                calls.c[name].is_not(None)
+            )
             for name in TOKEN_BUCKETS
         )
     )
