@@ -1,37 +1,31 @@
-"""Everything a person can do to a case, one function and one transaction each.
+"""Everything a person can do to a case that exists, one function and one transaction each.
 
 Each checks inside its transaction who asks, as the store has them now, where the case stands and, for decisions, that
 the case is still what was shown. A refusal changes nothing but the audit trail, and says why in a sentence fit to show.
 Nothing here asks the world: effects are planned here and sent by the worker.
 """
 
-import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import audit, clock, effects, errors, lifecycle, moves, people, subject, workflow
+from core import acting, audit, effects, errors, lifecycle, moves, subject, workflow
+from core.acting import LONGEST_ANSWER, LONGEST_NOTE, Done
 from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
-from core.permissions import Act, Who, may
+from core.permissions import Act, Who
 from core.settings import Settings
 from core.workflow import Flag, Mark, To
-from storage import cases, database, events
+from storage import cases
 from storage import effects as effect_rows
-from storage.tables import Answer, Case, Decision, Effect, Proposal, Reference, Request
-
-LONGEST_NOTE = 5_000
-LONGEST_ANSWER = 20_000
+from storage.tables import Answer, Case, Decision, Effect, Proposal
 
 
 class Verdict(StrEnum):
@@ -45,123 +39,9 @@ class Verdict(StrEnum):
     MANUAL = "manual"
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A case that exists: new, or the one that the same key already made. `similar` are open cases about the same."""
-
-    case_id: UUID
-    number: int
-    state: str
-    duplicate: bool
-    similar: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Done:
-    """Where the case stands after an action, and what to tell the person."""
-
-    case_id: UUID
-    number: int
-    state: str
-    step: str
-    outcome: str | None
-    version: int
-    message: str
-
-
-# --- Submitting -----------------------------------------------------------------------------------------------------
-
-
-def read_request(workflow_name: str, body: Mapping[str, Any]) -> BaseModel:
-    """The validated request. Raises `Incomplete` with a sentence per field, `NotFound` for an unknown workflow."""
-    try:
-        model = workflow.get(workflow_name).Request
-    except KeyError as error:
-        raise errors.NotFound(str(error.args[0])) from None
-    return _read(model, body, "The request")
-
-
-def submit(
-    request: BaseModel,
-    *,
-    actor: Who,
-    settings: Settings,
-    workflow_name: str = "refunds",
-    key: str | None = None,
-    demo: bool = False,
-    now: datetime | None = None,
-) -> Submitted:
-    """Make a case of a request. The same person with the same key gets the same case again; a key that was used for
-    something else is refused with `KeyUsed`."""
-    now = now or clock.now()
-    body = request.model_dump(mode="json")
-    if key is not None and not 1 <= len(key) <= 200:
-        raise errors.Incomplete("A submission key has 1 to 200 characters.", {"key": "1 to 200 characters"})
-    try:
-        return _submit(request, body, actor, settings, workflow_name, key, demo, now)
-    except IntegrityError:
-        if key is None:
-            raise
-        # Another transaction committed this key between our look and our insert: now it is found.
-        return _submit(request, body, actor, settings, workflow_name, key, demo, now)
-
-
-@database.rerun
-def _submit(
-    request: BaseModel,
-    body: dict[str, Any],
-    actor: Who,
-    settings: Settings,
-    workflow_name: str,
-    key: str | None,
-    demo: bool,
-    now: datetime,
-) -> Submitted:
-    with database.transaction() as session:
-        people.allow(people.fresh(session, actor), Act.SUBMIT)
-        if key is not None:
-            earlier = cases.by_submission_key(session, person_id=actor.id, key=key)
-            if earlier is not None:
-                return _same_again(session, earlier, body)
-        installation = _installation(session)
-        fingerprint = f"request:{audit.seal(body, installation.hex)}"
-        names = workflow.references(request)
-        similar = subject.open_cases_about(session, workflow_name, (*names, fingerprint), besides=None)
-        case = Case(
-            id=uuid7(),
-            number=cases.take_number(session),
-            workflow=workflow_name,
-            state=str(State.PENDING),
-            step=str(Step.PROPOSE),
-            demo=demo,
-            submitted_by=actor.id,
-            submission_key=key,
-            created_at=now,
-            since=now,
-            due_at=now,
-            deadline_at=now + timedelta(seconds=settings.case_deadline_seconds),
-        )
-        salt = secrets.token_hex(16)
-        seal = audit.seal(body, salt)
-        moves.open_case(
-            session, case, actor=_by(actor), facts={"request": seal, "workflow": workflow_name, "demo": demo}, now=now
-        )
-        session.add(Request(case_id=case.id, body=body, salt=salt, seal=seal))
-        for reference in (*names, fingerprint):
-            session.add(Reference(case_id=case.id, reference=reference[:200], workflow=workflow_name))
-        return Submitted(case.id, case.number, case.state, False, similar)
-
-
-def _same_again(session: Session, earlier: Case, body: dict[str, Any]) -> Submitted:
-    stored = cases.request(session, case_id=earlier.id)
-    if stored is None or audit.seal(body, stored.salt) != stored.seal:
-        raise errors.KeyUsed(earlier.number)
-    return Submitted(earlier.id, earlier.number, earlier.state, True)
-
-
 def answer(case_id: UUID, text: str, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
     """Answer the open question: the text is appended and the case goes back to the model."""
-    text = _words(text, "answer", LONGEST_ANSWER)
+    text = acting.words(text, "answer", LONGEST_ANSWER)
 
     def act(session: Session, case: Case, now: datetime) -> str:
         waiting = cases.answers(session, case_id=case.id)[-1]
@@ -169,10 +49,12 @@ def answer(case_id: UUID, text: str, *, actor: Who, settings: Settings, now: dat
         session.add(waiting)
         session.flush()
         facts = {"answer": audit.seal(text, waiting.salt)}
-        _move(session, case, Verb.ANSWER, lifecycle.PENDING_PROPOSE, actor, facts, _to_model(settings, now), now)
+        acting.move(
+            session, case, Verb.ANSWER, lifecycle.PENDING_PROPOSE, actor, facts, acting.to_model(settings, now), now
+        )
         return "Thank you. Your answer was added and the case goes on."
 
-    return _act(case_id, Act.ANSWER, (lifecycle.NEEDS_INFORMATION,), actor, act, now)
+    return acting.act(case_id, Act.ANSWER, (lifecycle.NEEDS_INFORMATION,), actor, act, now)
 
 
 def withdraw(case_id: UUID, *, actor: Who, now: datetime | None = None) -> Done:
@@ -181,10 +63,10 @@ def withdraw(case_id: UUID, *, actor: Who, now: datetime | None = None) -> Done:
     def act(session: Session, case: Case, now: datetime) -> str:
         keys = _void_effects(session, case)
         target = Place(State.CANCELLED, Step(case.step))
-        _move(session, case, Verb.WITHDRAW, target, actor, {"void": keys}, {}, now)
+        acting.move(session, case, Verb.WITHDRAW, target, actor, {"void": keys}, {}, now)
         return "The case is withdrawn; nothing was done."
 
-    return _act(case_id, Act.WITHDRAW, lifecycle.sources(Verb.WITHDRAW), actor, act, now)
+    return acting.act(case_id, Act.WITHDRAW, lifecycle.sources(Verb.WITHDRAW), actor, act, now)
 
 
 # --- Deciding -------------------------------------------------------------------------------------------------------
@@ -210,18 +92,18 @@ def decide(
     """
     need = Act.MANUAL if verdict is Verdict.MANUAL else Act.DECIDE
     if verdict is not Verdict.APPROVE or note.strip():
-        note = _words(note, {"ask": "question"}.get(verdict, "note"), LONGEST_NOTE)
+        note = acting.words(note, {"ask": "question"}.get(verdict, "note"), LONGEST_NOTE)
 
     def act(session: Session, case: Case, now: datetime) -> str:
         shown = subject.load(session, case)
         if version is not None and version != case.version:
-            raise _stale(session, case)
+            raise acting.stale(session, case)
         if digest is not None and digest != shown.digest:
-            raise _stale(session, case)
+            raise acting.stale(session, case)
         return _VERDICTS[verdict](_Deciding(session, case, shown, actor, settings, note, values, now))
 
     places = lifecycle.sources(Verb.MANUAL) if verdict is Verdict.MANUAL else lifecycle.REVIEWABLE
-    return _act(case_id, need, places, actor, act, now)
+    return acting.act(case_id, need, places, actor, act, now)
 
 
 @dataclass(frozen=True)
@@ -254,62 +136,62 @@ def _approve(d: _Deciding) -> str:
         )
     decision = _decision(d, Verdict.APPROVE, dict(checked.values), edits=_edits(d.shown, checked))
     if not checked.effects:
-        facts = _facts(decision)
-        _move(
+        facts = acting.facts_of(decision)
+        acting.move(
             d.session, d.case, Verb.APPROVE, lifecycle.COMPLETED_REVIEW, d.actor, facts,
             _ended(d.case, Outcome.DECLINED), d.now,
         )  # fmt: skip
         return "Approved: the case is closed as declined; nothing is sent."
-    installation = _installation(d.session)
+    installation = acting.installation_id(d.session)
     planned = effects.plan_apply(
         d.session, installation=installation, case=d.case, decision=decision, wanted=checked.effects, now=d.now
     )
     due_at = d.now + timedelta(seconds=d.settings.hold_seconds)
-    facts = _facts(decision) | _planned(planned) | {"due_at": due_at.isoformat()}
+    facts = acting.facts_of(decision) | acting.planned_facts(planned) | {"due_at": due_at.isoformat()}
     put = {
         "due_at": due_at, "reason": None, "category": None,
         "amount_minor": sum(one.amount_minor for one in planned), "currency": planned[0].currency,
     }  # fmt: skip
-    _move(d.session, d.case, Verb.APPROVE, lifecycle.PENDING_APPLY, d.actor, facts, put, d.now)
+    acting.move(d.session, d.case, Verb.APPROVE, lifecycle.PENDING_APPLY, d.actor, facts, put, d.now)
     if d.settings.hold_seconds:
         return f"Approved. It leaves in {d.settings.hold_seconds:g} seconds; until then it can be taken back."
     return "Approved. It leaves now."
 
 
 def _reject(d: _Deciding) -> str:
-    facts = _facts(_decision(d, Verdict.REJECT))
+    facts = acting.facts_of(_decision(d, Verdict.REJECT))
     put = _ended(d.case, Outcome.DECLINED)
-    _move(d.session, d.case, Verb.REJECT, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
+    acting.move(d.session, d.case, Verb.REJECT, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
     return "Rejected: the case is closed as declined; nothing is sent."
 
 
 def _rerun(d: _Deciding) -> str:
-    facts = _facts(_decision(d, Verdict.RERUN))
-    put = _to_model(d.settings, d.now)
-    _move(d.session, d.case, Verb.RERUN, lifecycle.PENDING_PROPOSE, d.actor, facts, put, d.now)
+    facts = acting.facts_of(_decision(d, Verdict.RERUN))
+    put = acting.to_model(d.settings, d.now)
+    acting.move(d.session, d.case, Verb.RERUN, lifecycle.PENDING_PROPOSE, d.actor, facts, put, d.now)
     return "The case goes back to the model with your note."
 
 
 def _ask(d: _Deciding) -> str:
-    facts = _facts(_decision(d, Verdict.ASK))
+    facts = acting.facts_of(_decision(d, Verdict.ASK))
     put = ask(d.session, d.case, d.note, settings=d.settings, now=d.now)
-    _move(d.session, d.case, Verb.ASK, lifecycle.NEEDS_INFORMATION, d.actor, facts, put, d.now)
+    acting.move(d.session, d.case, Verb.ASK, lifecycle.NEEDS_INFORMATION, d.actor, facts, put, d.now)
     return "The submitter was asked; the case comes back when they answer."
 
 
 def _escalate(d: _Deciding) -> str:
     if place_of(d.case) != lifecycle.WAITING:
         raise errors.ActionError("The case is escalated already; a lead decides it.")
-    facts = _facts(_decision(d, Verdict.ESCALATE))
+    facts = acting.facts_of(_decision(d, Verdict.ESCALATE))
     put = {"reason": "Passed up by a reviewer.", "category": None}
-    _move(d.session, d.case, Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, d.actor, facts, put, d.now)
+    acting.move(d.session, d.case, Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, d.actor, facts, put, d.now)
     return "Passed to a lead."
 
 
 def _manual(d: _Deciding) -> str:
-    facts = _facts(_decision(d, Verdict.MANUAL)) | {"void": _void(d.session, d.case)}
+    facts = acting.facts_of(_decision(d, Verdict.MANUAL)) | {"void": acting.void(d.session, d.case)}
     put = _ended(d.case, Outcome.MANUAL)
-    _move(d.session, d.case, Verb.MANUAL, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
+    acting.move(d.session, d.case, Verb.MANUAL, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
     return "Closed as handled by hand; nothing is sent from here."
 
 
@@ -336,7 +218,7 @@ class Checked:
 def check_values(shown: subject.Subject, values: Mapping[str, Any]) -> Checked:
     """Validate and check edited values. Raises `Incomplete` with a sentence per field."""
     kind = shown.kind
-    typed = _read(kind.Proposal, values, "The values")
+    typed = acting.read(kind.Proposal, values, "The values")
     flags = kind.check(shown.submission, typed)
     return Checked(
         typed.model_dump(mode="json"),
@@ -364,14 +246,14 @@ def take_back(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | 
     def act(session: Session, case: Case, now: datetime) -> str:
         if _nothing_left(session, case):
             keys = _void_effects(session, case)
-            put = _to_person(settings, now, "The approval was taken back.")
-            _move(session, case, Verb.TAKE_BACK, lifecycle.WAITING, actor, {"void": keys}, put, now)
+            put = acting.to_person(settings, now, "The approval was taken back.")
+            acting.move(session, case, Verb.TAKE_BACK, lifecycle.WAITING, actor, {"void": keys}, put, now)
             return "Taken back: nothing was sent. The case waits for review again."
         _wish(session, case, actor, "The approval was taken back while the effect was leaving.", now)
         return "It is leaving now. It will be rolled back as soon as its outcome is known."
 
     places = (lifecycle.PENDING_APPLY, lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY)
-    return _act(case_id, Act.TAKE_BACK, places, actor, act, now)
+    return acting.act(case_id, Act.TAKE_BACK, places, actor, act, now)
 
 
 def retry(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
@@ -380,13 +262,13 @@ def retry(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None
     def act(session: Session, case: Case, now: datetime) -> str:
         place = place_of(case)
         shown = subject.load(session, case)
-        decision = _enter(session, case, shown, actor, "retry", None, now)
-        facts = _facts(decision)
+        decision = acting.enter(session, case, shown, actor, "retry", None, now)
+        facts = acting.facts_of(decision)
         if place == lifecycle.FAILED_PROPOSE:
-            put = _to_model(settings, now)
-            _move(session, case, Verb.RETRY, lifecycle.PENDING_PROPOSE, actor, facts, put, now)
+            put = acting.to_model(settings, now)
+            acting.move(session, case, Verb.RETRY, lifecycle.PENDING_PROPOSE, actor, facts, put, now)
             return "The case goes to the model again."
-        installation = _installation(session)
+        installation = acting.installation_id(session)
         kind = "undo" if place == lifecycle.ESCALATED_UNDO else "apply"
         again = [
             effects.plan_again(session, installation=installation, case=case, decision=decision, refused=one, now=now)
@@ -394,37 +276,37 @@ def retry(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None
             if one.kind == kind and one.state == "rejected" and _is_latest(session, one)
         ]
         if kind == "undo":
-            doubtful = _in_doubt(session, case)
-            _still_known(doubtful, now)
+            doubtful = effects.in_doubt(session, case)
+            effects.require_known(doubtful, now)
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
         put = {"due_at": now, "reason": None, "category": None}
         target = lifecycle.PENDING_UNDO if kind == "undo" else lifecycle.PENDING_APPLY
-        _move(session, case, Verb.RETRY, target, actor, facts | _planned(again), put, now)
+        acting.move(session, case, Verb.RETRY, target, actor, facts | acting.planned_facts(again), put, now)
         return "The undo is tried again." if kind == "undo" else "The effect is tried again, with a new key."
 
-    return _act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now)
+    return acting.act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now)
 
 
 def reopen(case_id: UUID, reason: str, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
     """Bring a declined case back to review."""
-    reason = _words(reason, "reason", LONGEST_NOTE)
+    reason = acting.words(reason, "reason", LONGEST_NOTE)
 
     def act(session: Session, case: Case, now: datetime) -> str:
         if case.outcome != Outcome.DECLINED:
             raise errors.ActionError(f"Only a declined case can be reopened; this one ended as {case.outcome}.")
-        decision = _enter(session, case, subject.load(session, case), actor, "reopen", reason, now)
-        put = _to_person(settings, now, "Reopened by a lead.") | {"outcome": None}
-        _move(session, case, Verb.REOPEN, lifecycle.WAITING, actor, _facts(decision), put, now)
+        decision = acting.enter(session, case, subject.load(session, case), actor, "reopen", reason, now)
+        put = acting.to_person(settings, now, "Reopened by a lead.") | {"outcome": None}
+        acting.move(session, case, Verb.REOPEN, lifecycle.WAITING, actor, acting.facts_of(decision), put, now)
         return "Reopened: the case waits for review."
 
-    return _act(case_id, Act.REOPEN, lifecycle.sources(Verb.REOPEN), actor, act, now)
+    return acting.act(case_id, Act.REOPEN, lifecycle.sources(Verb.REOPEN), actor, act, now)
 
 
 def roll_back(case_id: UUID, reason: str, *, actor: Who, now: datetime | None = None) -> Done:
     """Undo what the case did, by new effects with keys of their own. While the outcome is still open the wish is kept
     and starts when it is known. Raises `ActionError` where nothing can be undone."""
-    reason = _words(reason, "reason", LONGEST_NOTE)
+    reason = acting.words(reason, "reason", LONGEST_NOTE)
 
     def act(session: Session, case: Case, now: datetime) -> str:
         if place_of(case) != lifecycle.COMPLETED_APPLY:
@@ -432,8 +314,8 @@ def roll_back(case_id: UUID, reason: str, *, actor: Who, now: datetime | None = 
             return "The outcome is not known yet. It will be rolled back as soon as it is."
         if case.outcome != Outcome.APPLIED:
             raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
-        decision = _enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
-        begin_rollback(session, case, decision, _by(actor), now=now)
+        decision = acting.enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
+        begin_rollback(session, case, decision, acting.by(actor), now=now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
 
     places = (
@@ -442,14 +324,14 @@ def roll_back(case_id: UUID, reason: str, *, actor: Who, now: datetime | None = 
         lifecycle.RETRYING_APPLY,
         lifecycle.ESCALATED_APPLY,
     )
-    return _act(case_id, Act.ROLL_BACK, places, actor, act, now)
+    return acting.act(case_id, Act.ROLL_BACK, places, actor, act, now)
 
 
 def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, *, now: datetime) -> None:
     """Plan the undo effects of an applied case and send it to pending/undo. Raises `ActionError` where none can be."""
     planned = effects.plan_undo(
         session,
-        installation=_installation(session),
+        installation=acting.installation_id(session),
         case=case,
         decision=decision,
         kind_of_work=workflow.get(case.workflow),
@@ -458,204 +340,13 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
     if not planned:
         raise errors.ActionError("This cannot be undone: none of its effects is reversible.")
     put = {"due_at": now, "rollback_decision": None, "reason": None, "category": None}
-    facts = _facts(decision) | _planned(planned)
+    facts = acting.facts_of(decision) | acting.planned_facts(planned)
     made = moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now)
     if not made[0]:
-        raise _stale(session, case)
-
-
-class Finding(StrEnum):
-    """What two people found out about an effect in doubt."""
-
-    APPLIED = "applied"
-    NOT_APPLIED = "not_applied"
-    RESEND = "resend"  # Not applied for certain, or the receiver still knows the key: send the same key again.
-
-
-def settle(case_id: UUID, finding: Finding, evidence: str, *, actor: Who, now: datetime | None = None) -> Done:
-    """Settle what became of an effect, with evidence. The first lead's finding is recorded and moves nothing; when a
-    second, other lead finds the same, the case moves. Another finding begins anew: both stay in the record.
-
-    After a refusal, where nothing is in doubt, `not_applied` gives the refused part up and leaves what stands.
-    """
-    evidence = _words(evidence, "evidence", LONGEST_NOTE)
-
-    def act(session: Session, case: Case, now: datetime) -> str:
-        doubtful = _in_doubt(session, case)
-        if finding is not Finding.NOT_APPLIED and not doubtful:
-            raise errors.ActionError(
-                "Nothing is in doubt here: the receiver refused. Try again, or find that it was not applied."
-            )
-        if finding is Finding.RESEND:
-            _still_known(doubtful, now)
-        shown, values = subject.load(session, case), {"finding": str(finding)}
-        first = cases.first_finding(session, case_id=case.id, version=case.version)
-        agreed = first is not None and first.person_id != actor.id and (first.values or {}) == values
-        if first is None or not agreed:
-            decision = _enter(session, case, shown, actor, "settle", evidence, now, values=values)
-            facts = _facts(decision) | {"finding": str(finding)}
-            moves.note(session, [Note("settle_first", _by(actor), case.id, facts)], now=now)
-            return "Recorded. It takes effect when a second lead finds the same."
-        decision = _enter(
-            session, case, shown, actor, "settle", evidence, now, values=values, round_=first.round, seat=2
-        )
-        return _settle(session, case, finding, doubtful, decision, actor, now)
-
-    return _act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now)
-
-
-def _in_doubt(session: Session, case: Case) -> list[Effect]:
-    kind = "undo" if case.step == Step.UNDO else "apply"
-    return [
-        one for one in effect_rows.of_case(session, case_id=case.id) if one.kind == kind and one.state == "in_doubt"
-    ]
-
-
-def _still_known(doubtful: list[Effect], now: datetime) -> None:
-    """Raise `ActionError` when the receiver may have forgotten a key: then sending it again could apply it twice."""
-    if any(one.send_before is not None and now >= one.send_before for one in doubtful):
-        raise errors.ActionError(
-            "The receiver may have forgotten the key, so it cannot be sent again safely. Look it up there: if it was "
-            "not applied, settle it as that, and a retry sends it with a new key."
-        )
-
-
-def _settle(
-    session: Session,
-    case: Case,
-    finding: Finding,
-    doubtful: list[Effect],
-    decision: Decision,
-    actor: Who,
-    now: datetime,
-) -> str:
-    undo = case.step == Step.UNDO
-    facts = _facts(decision) | {"finding": str(finding), "effects": [one.key for one in doubtful]}
-    put: dict[str, Any] = {"reason": None, "category": None}
-    match finding:
-        case Finding.APPLIED:
-            for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "applied"})
-                session.add(subject.evidence_receipt(one, decision, now))
-            session.flush()
-            target = lifecycle.ROLLED_BACK if undo else lifecycle.COMPLETED_APPLY
-            verb, message = Verb.SETTLE, "Settled: it was applied."
-        case Finding.NOT_APPLIED:
-            for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "rejected"})
-            facts["void"] = _void(session, case)
-            stands = bool(effects.standing(effect_rows.of_case(session, case_id=case.id)))
-            verb = Verb.GIVE_UP_UNDO if undo else Verb.SETTLE
-            target = lifecycle.COMPLETED_APPLY if undo or stands else lifecycle.FAILED_APPLY
-            put["reason"] = "Settled by two people: it was not applied." + (
-                " What was applied stands." if stands else ""
-            )
-            if not stands or undo:
-                put["rollback_decision"] = None  # Nothing is left to undo, or undoing it was just given up.
-            message = str(put["reason"])
-        case Finding.RESEND:
-            for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
-            verb = Verb.RETRY if undo else Verb.SETTLE
-            target = lifecycle.PENDING_UNDO if undo else lifecycle.PENDING_APPLY
-            put["due_at"] = now
-            message = "Settled: it is sent again with the same key."
-    if target == lifecycle.COMPLETED_APPLY:
-        put["outcome"] = str(Outcome.APPLIED)
-    _move(session, case, verb, target, actor, facts, put, now)
-    if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
-        wished = session.get(Decision, case.rollback_decision)
-        assert wished is not None
-        begin_rollback(session, case, wished, _by(actor), now=now)
-    return message
-
-
-def _void(session: Session, case: Case) -> list[str]:
-    """Void what is planned at this step and was never sent. Returns the keys."""
-    kind = "undo" if case.step == Step.UNDO else "apply"
-    return [
-        one.key
-        for one in effect_rows.of_case(session, case_id=case.id)
-        if one.kind == kind
-        and effect_rows.change(session, effect_id=one.id, states=("planned",), values={"state": "void"})
-    ]
+        raise acting.stale(session, case)
 
 
 # --- What the functions above share --------------------------------------------------------------------------------
-
-
-def _act(
-    case_id: UUID,
-    act: Act,
-    places: tuple[Place, ...],
-    actor: Who,
-    do: Callable[[Session, Case, datetime], str],
-    now: datetime | None,
-) -> Done:
-    """Run one action in one transaction: see, may, is it there, do. Refusals are written to the audit trail."""
-    moment = now or clock.now()
-
-    @database.rerun
-    def once() -> Done:
-        with database.transaction() as session:
-            case = _seen(session, case_id, actor)
-            what = subject.what(session, case)
-            reason = may(people.fresh(session, actor), act, what)
-            if reason is not None:
-                raise errors.Forbidden(reason)
-            if place_of(case) not in places:
-                raise _stale(session, case)
-            message = do(session, case, moment)
-            session.refresh(case)
-            return Done(case.id, case.number, case.state, case.step, case.outcome, case.version, message)
-
-    with _audited(case_id, act, actor, moment):
-        return once()
-
-
-def _seen(session: Session, case_id: UUID, actor: Who) -> Case:
-    case = cases.get(session, case_id=case_id, lock=True)
-    # The same answer for "there is none" and "you may not know", so that nobody can guess numbers.
-    missing = errors.NotFound("There is no such case, or you may not see it.")
-    if case is None:
-        raise missing
-    who = people.fresh(session, actor)
-    if who.active and may(who, Act.SEE, subject.what(session, case)) is not None:
-        raise missing
-    return case
-
-
-@contextmanager
-def _audited(case_id: UUID, act: Act, actor: Who, now: datetime) -> Iterator[None]:
-    try:
-        yield
-    except (errors.Stale, errors.Forbidden) as error:
-        facts = {"act": str(act), "why": type(error).__name__.lower()}
-        with database.transaction() as session:
-            moves.note(session, [Note("refused", _by(actor), case_id, facts)], now=now)
-        raise
-
-
-def _stale(session: Session, case: Case) -> errors.Stale:
-    latest = events.latest_move(session, case_id=case.id)
-    by = subject.name_of(session, latest.actor_kind, latest.actor) if latest else "somebody"
-    at = f"{latest.at:%H:%M} UTC" if latest else "just now"
-    where = subject.STATE_WORDS[State(case.state)]
-    return errors.Stale(f"Case {case.number} was moved by {by} at {at} and is now {where}. Nothing was changed.")
-
-
-def _move(
-    session: Session,
-    case: Case,
-    verb: Verb,
-    target: Place,
-    actor: Who,
-    facts: Mapping[str, Any],
-    put: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    if not moves.move(session, [Move(case, verb, target, _by(actor), facts, put)], now=now)[0]:
-        raise _stale(session, case)
 
 
 def _decision(
@@ -663,57 +354,7 @@ def _decision(
 ) -> Decision:
     if verdict is not Verdict.APPROVE and d.shown.proposal is None:
         edits = "no_proposal"
-    return _enter(d.session, d.case, d.shown, d.actor, verdict, d.note or None, d.now, values=values, edits=edits)
-
-
-def _enter(
-    session: Session,
-    case: Case,
-    shown: subject.Subject,
-    actor: Who,
-    verdict: str,
-    note: str | None,
-    now: datetime,
-    *,
-    values: dict[str, Any] | None = None,
-    edits: str = "unchanged",
-    round_: int | None = None,  # None: a new one.
-    seat: int = 1,
-) -> Decision:
-    decision = Decision(
-        id=uuid7(),
-        case_id=case.id,
-        round=round_ or cases.last_round(session, case_id=case.id) + 1,
-        seat=seat,
-        actor_kind="person",
-        person_id=actor.id,
-        verdict=str(verdict),
-        values=values,
-        values_digest=audit.digest(values) if values is not None else None,
-        displayed_digest=shown.digest,
-        proposal_id=shown.proposal.id if shown.proposal else None,
-        edits=edits,
-        note=note,
-        case_version=case.version,
-        at=now,
-    )
-    session.add(decision)
-    session.flush()
-    return decision
-
-
-def _facts(decision: Decision) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "decision": str(decision.id), "verdict": decision.verdict, "round": decision.round,
-        "displayed": decision.displayed_digest, "edits": decision.edits,
-    }  # fmt: skip
-    if decision.values_digest is not None:
-        facts["values"] = decision.values_digest
-    return facts
-
-
-def _planned(planned: list[Effect]) -> dict[str, Any]:
-    return {"effects": [{"key": one.key, "payload": one.payload_digest} for one in planned]}
+    return acting.enter(d.session, d.case, d.shown, d.actor, verdict, d.note or None, d.now, values=values, edits=edits)
 
 
 def _wish(session: Session, case: Case, actor: Who, reason: str, now: datetime) -> None:
@@ -723,9 +364,9 @@ def _wish(session: Session, case: Case, actor: Who, reason: str, now: datetime) 
     leaving = [one for one in effect_rows.of_case(session, case_id=case.id) if one.kind == "apply"]
     if not any(effects.can_undo(kind, one) for one in leaving if one.state not in ("void", "rejected")):
         raise errors.ActionError("It is leaving already, and what it does cannot be undone.")
-    decision = _enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
+    decision = acting.enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
     cases.wish_rollback(session, case_id=case.id, decision_id=decision.id)
-    moves.note(session, [Note("rollback_wanted", _by(actor), case.id, _facts(decision))], now=now)
+    moves.note(session, [Note("rollback_wanted", acting.by(actor), case.id, acting.facts_of(decision))], now=now)
 
 
 def _nothing_left(session: Session, case: Case) -> bool:
@@ -744,23 +385,13 @@ def _void_effects(session: Session, case: Case) -> list[str]:
         raise errors.ActionError(
             "It is leaving already, so it cannot be withdrawn; a lead can roll it back afterwards."
         )
-    return _void(session, case)
+    return acting.void(session, case)
 
 
 def _is_latest(session: Session, effect: Effect) -> bool:
     return effect.revision == effect_rows.latest_revision(
         session, case_id=effect.case_id, kind=effect.kind, ordinal=effect.ordinal
     )
-
-
-def _to_model(settings: Settings, now: datetime) -> dict[str, Any]:
-    deadline = now + timedelta(seconds=settings.case_deadline_seconds)
-    return {"due_at": now, "deadline_at": deadline, "reason": None, "category": None}
-
-
-def _to_person(settings: Settings, now: datetime, reason: str) -> dict[str, Any]:
-    deadline = now + timedelta(seconds=settings.review_deadline_seconds)
-    return {"deadline_at": deadline, "reason": reason, "category": None}
 
 
 def _ended(case: Case, outcome: Outcome) -> dict[str, Any]:
@@ -781,40 +412,3 @@ def _edits(shown: subject.Subject, checked: Checked) -> str:
     if bool(checked.effects) != bool(proposal.effects):
         return "flipped"
     return "material" if material & changed else "cosmetic"
-
-
-def _read(model: type[BaseModel], body: Mapping[str, Any], what: str) -> BaseModel:
-    try:
-        # Through JSON, because strict models read JSON's types: a date is a string there.
-        return model.model_validate_json(json.dumps(body, allow_nan=False))
-    except ValidationError as error:
-        fields: dict[str, str] = {}
-        for problem in error.errors(include_input=False, include_url=False):
-            path = ".".join(str(part) for part in problem["loc"]) or "all"
-            fields.setdefault(path, problem["msg"].removeprefix("Value error, "))
-        lines = "; ".join(f"{path}: {message}" for path, message in fields.items())
-        raise errors.Incomplete(f"{what} cannot be read: {lines}", fields) from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise errors.Incomplete(f"{what} cannot be read: {type(error).__name__}.") from None
-
-
-def _words(text: str, what: str, longest: int) -> str:
-    text = text.strip()
-    if not text:
-        raise errors.Incomplete(f"Write a {what}.", {"note": f"Write a {what}."})
-    if len(text) > longest:
-        raise errors.Incomplete(f"The {what} has {len(text):,} characters; at most {longest:,} are kept.")
-    if "\x00" in text or any(0xD800 <= ord(sign) <= 0xDFFF for sign in text):
-        raise errors.Incomplete(f"The {what} holds characters that cannot be stored (NUL or half a character).")
-    return text
-
-
-def _by(actor: Who) -> Actor:
-    return Actor("person", str(actor.id))
-
-
-def _installation(session: Session) -> UUID:
-    found = cases.installation(session)
-    if found is None:
-        raise errors.StartError("the database has no installation; `countersign init` makes one")
-    return found.id

@@ -17,6 +17,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from core import (
+    acting,
     actions,
     cases,
     clock,
@@ -28,13 +29,16 @@ from core import (
     metrics,
     people,
     seeding,
+    settling,
+    submissions,
     verify,
 )
 from core import settings as settings_
-from core.actions import Finding, Verdict
+from core.actions import Verdict
 from core.permissions import Act, Role, Who
 from core.receivers.ledger import Ledger
 from core.settings import Settings
+from core.settling import Finding
 from core.worker import Worker
 from storage import database
 
@@ -204,8 +208,8 @@ def submit(
         for number, body in bodies:
             own_key = f"{key}:{number}" if key and len(bodies) > 1 else key or None
             try:
-                request = actions.read_request(workflow, body)
-                made = actions.submit(request, actor=actor, settings=settings, workflow_name=workflow, key=own_key)
+                request = submissions.read_request(workflow, body)
+                made = submissions.submit(request, actor=actor, settings=settings, workflow_name=workflow, key=own_key)
             except errors.ActionError as error:
                 refused += 1
                 print(f"line {number}: {error}" if len(bodies) > 1 else str(error), file=sys.stderr)
@@ -375,7 +379,7 @@ def settle(
 ) -> None:
     """Settle an effect in doubt; takes effect when a second lead finds the same."""
     with _opened():
-        _done(lambda actor: actions.settle(cases.resolve(id_), finding, evidence, actor=actor), as_, as_json)
+        _done(lambda actor: settling.settle(cases.resolve(id_), finding, evidence, actor=actor), as_, as_json)
 
 
 @app.command()
@@ -457,7 +461,7 @@ def _opened(*, create: bool = False) -> Iterator[Settings]:
         database.use(None)
 
 
-def _done(act: Callable[[Who], actions.Done], email: str, as_json: bool) -> None:
+def _done(act: Callable[[Who], acting.Done], email: str, as_json: bool) -> None:
     done = act(people.find(email))
     if as_json:
         _print(

@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import audit, workflow
+from core import audit, errors, workflow
+from core.lifecycle import Step
 from core.workflow import Reversibility
 from storage import effects
 from storage.tables import Case, Decision, Effect, Receipt
@@ -124,6 +125,21 @@ def as_planned(effect: Effect) -> workflow.Effect:
         amount_minor=effect.amount_minor,
         currency=effect.currency,
     )
+
+
+def in_doubt(session: Session, case: Case) -> list[Effect]:
+    """The effects of the case's present step of which nobody knows whether they were applied."""
+    kind = "undo" if case.step == Step.UNDO else "apply"
+    return [one for one in effects.of_case(session, case_id=case.id) if one.kind == kind and one.state == "in_doubt"]
+
+
+def require_known(doubtful: Sequence[Effect], now: datetime) -> None:
+    """Raise `ActionError` when the receiver may have forgotten a key: then sending it again could apply it twice."""
+    if any(one.send_before is not None and now >= one.send_before for one in doubtful):
+        raise errors.ActionError(
+            "The receiver may have forgotten the key, so it cannot be sent again safely. Look it up there: if it was "
+            "not applied, settle it as that, and a retry sends it with a new key."
+        )
 
 
 def _payload(frozen: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from core import actions, errors, money, people, workflow
+from core import errors, money, people, submissions, workflow
 from core.permissions import Act, Who
 from core.settings import Settings
 from core.workflow import Mark
@@ -83,14 +83,14 @@ def _line(
     if isinstance(body, str):
         return Line(number, "invalid", body)
     try:
-        request = actions.read_request(workflow_name, body)
+        request = submissions.read_request(workflow_name, body)
     except errors.Incomplete as error:
         return Line(number, "invalid", "; ".join(f"{path}: {why}" for path, why in error.fields.items()) or str(error))
     if dry_run:
         with database.reading() as session:
             earlier = cases.by_submission_key(session, person_id=actor.id, key=key)
         return Line(number, "duplicate" if earlier else "new", case=earlier.number if earlier else None)
-    made = actions.submit(request, actor=actor, settings=settings, workflow_name=workflow_name, key=key)
+    made = submissions.submit(request, actor=actor, settings=settings, workflow_name=workflow_name, key=key)
     return Line(number, "duplicate" if made.duplicate else "new", case=made.number, similar=made.similar)
 
 

@@ -1,6 +1,6 @@
 """Demo people and demo cases for an empty installation: plainly invented, marked as demo, left out of the metrics."""
 
-from core import actions, cases, clock, demo, installation, people
+from core import actions, cases, clock, demo, installation, people, submissions
 from core.actions import Verdict
 from core.lifecycle import State
 from core.permissions import Role, Who
@@ -27,7 +27,9 @@ def seed(settings: Settings) -> int:
     running.start()
     try:
         made = [
-            actions.submit(request, actor=submitters[i % len(submitters)], settings=quick, key=f"demo:{i}", demo=True)
+            submissions.submit(
+                request, actor=submitters[i % len(submitters)], settings=quick, key=f"demo:{i}", demo=True
+            )
             for i, request in enumerate(demo.requests(clock.now().date()))
         ]
         running.wake()

@@ -4,11 +4,12 @@ from functools import partial
 
 import streamlit as st
 
-from core import actions, cases, lifecycle
-from core.actions import Finding, Verdict
+from core import acting, actions, cases, lifecycle, settling
+from core.actions import Verdict
 from core.lifecycle import Verb
 from core.moves import place_of
 from core.permissions import Act, Who
+from core.settling import Finding
 from pages.parts import access, notice, panel
 
 _FINDINGS = {
@@ -97,12 +98,12 @@ def _panels(seen: cases.View, who: Who) -> None:
         confirm="Record the finding",
         hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
         choices=("What did you find?", [str(one) for one in _FINDINGS], lambda one: _FINDINGS[Finding(one)]),
-        do=lambda words: actions.settle(case.id, Finding.APPLIED, words, actor=who),
-        do_choice=lambda chosen, words: actions.settle(case.id, Finding(chosen), words, actor=who),
+        do=lambda words: settling.settle(case.id, Finding.APPLIED, words, actor=who),
+        do_choice=lambda chosen, words: settling.settle(case.id, Finding(chosen), words, actor=who),
     )
 
 
-def _confirm(title: str, words: str, label: str, do: partial[actions.Done]) -> None:
+def _confirm(title: str, words: str, label: str, do: partial[acting.Done]) -> None:
     def draw() -> None:
         st.text(words)
         if st.button(label, type="primary", key="confirm", on_click=_run, args=(do,)):
@@ -111,6 +112,6 @@ def _confirm(title: str, words: str, label: str, do: partial[actions.Done]) -> N
     st.dialog(title, on_dismiss=panel.close)(draw)()
 
 
-def _run(do: partial[actions.Done]) -> None:
+def _run(do: partial[acting.Done]) -> None:
     notice.act(do)
     panel.close()

@@ -5,7 +5,7 @@ from typing import Literal
 
 import streamlit as st
 
-from core import actions, errors
+from core import acting, errors
 from pages.parts import access, plain
 
 Kind = Literal["done", "refused", "warning", "info"]
@@ -37,7 +37,7 @@ def show() -> None:
         box(kind, words, key=f"notice-{kind}-{i}")
 
 
-def act(do: Callable[[], actions.Done]) -> actions.Done | None:
+def act(do: Callable[[], acting.Done]) -> acting.Done | None:
     """Do one action of a person, say what came of it, and wake the worker. None: it was refused."""
     try:
         done = do()

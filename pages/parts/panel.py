@@ -10,10 +10,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import actions, errors
+from core import acting, errors
 from pages.parts import access, notice, plain
 
-Do = Callable[[str], actions.Done | None]  # None: it is done in the next run, and says so itself.
+Do = Callable[[str], acting.Done | None]  # None: it is done in the next run, and says so itself.
 
 
 def opener(label: str, name: str, *, key: str, **look: Any) -> None:
@@ -45,7 +45,7 @@ def ask(
     hint: str = "",
     starters: Sequence[str] = (),
     choices: tuple[str, Sequence[str], Callable[[str], str]] | None = None,
-    do_choice: Callable[[str, str], actions.Done] | None = None,
+    do_choice: Callable[[str, str], acting.Done] | None = None,
     body: Callable[[], None] | None = None,
 ) -> None:
     """The panel, if it is open. `title`, `label`, `confirm`, `hint` and `starters` are words of ours."""
@@ -63,7 +63,7 @@ def ask(
         with st.form(f"{key}.form", border=False, enter_to_submit=False):
             if choices is not None:
                 st.radio(choices[0], list(choices[1]), format_func=choices[2], key=f"{key}.choice")
-            st.text_area(label, key=f"{key}.text", max_chars=actions.LONGEST_NOTE, height=160)
+            st.text_area(label, key=f"{key}.text", max_chars=acting.LONGEST_NOTE, height=160)
             if problem := st.session_state.get(f"{key}.problem"):
                 plain.problem(problem)
             sent = st.form_submit_button(
@@ -85,7 +85,7 @@ def _start(key: str) -> None:
         st.session_state[f"{key}.text"] = f"{words} "
 
 
-def _confirm(name: str, do: Do, do_choice: Callable[[str, str], actions.Done] | None) -> None:
+def _confirm(name: str, do: Do, do_choice: Callable[[str, str], acting.Done] | None) -> None:
     key = f"panel.{name}"
     words = st.session_state.get(f"{key}.text") or ""
     st.session_state.pop(f"{key}.problem", None)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import actions, cases, errors
+from core import acting, actions, cases, errors
 from core.cases import Row
 from core.permissions import Who
 from pages.parts import access, notice, plain, times
@@ -37,7 +37,7 @@ def answer(seen: cases.View, *, who: Who, key: str) -> None:
     if seen.case.deadline_at is not None:
         st.caption(f"Please answer {times.ago(seen.case.deadline_at)}; after that a person decides with what there is.")
     with st.form(f"{key}.form", border=False, enter_to_submit=False):
-        st.text_area("Your answer", key=f"{key}.text", max_chars=actions.LONGEST_ANSWER, height=110)
+        st.text_area("Your answer", key=f"{key}.text", max_chars=acting.LONGEST_ANSWER, height=110)
         st.form_submit_button(
             "Send answer",
             type="primary",

@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from core import actions, cases, lifecycle, money
+from core import acting, actions, cases, lifecycle, money
 from core.permissions import Who
 from pages.parts import badges, notice, plain, times
 
@@ -46,7 +46,7 @@ def confirm(seen: cases.View, *, who: Who) -> None:
     """The reason and the button. The undo has a key of its own, so pressing twice undoes once."""
     key = f"rollback.{seen.case.number}"
     with st.form(f"{key}.form", border=False, enter_to_submit=False):
-        st.text_area("Why it is rolled back", key=f"{key}.reason", max_chars=actions.LONGEST_NOTE, height=110)
+        st.text_area("Why it is rolled back", key=f"{key}.reason", max_chars=acting.LONGEST_NOTE, height=110)
         st.form_submit_button(
             f"Roll case {seen.case.number} back",
             type="primary",

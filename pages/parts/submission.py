@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import actions, cases, errors, people
+from core import cases, errors, people, submissions
 from core.permissions import Who
 from core.workflow import Workflow
 from pages.parts import access, form, notice, plain
@@ -249,8 +249,8 @@ def _send(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: M
     try:
         if wrong:
             raise errors.Incomplete("Some fields need another look; nothing was sent yet.", wrong)
-        request = actions.read_request(kind.name, body)
-        made = actions.submit(
+        request = submissions.read_request(kind.name, body)
+        made = submissions.submit(
             request, actor=who, settings=access.settings(), workflow_name=kind.name, key=f"form:{draft['key']}"
         )
     except errors.Incomplete as error:

@@ -7,8 +7,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from core import actions, claims, clock, executor, installation, record
-from core.actions import Submitted
+from core import claims, clock, executor, installation, record, submissions
 from core.executor import Limits, Ran, ToPropose, ToSend
 from core.lifecycle import Step
 from core.outcomes import Answer, Category, Kind, Receipt, Reply, Usage
@@ -16,6 +15,7 @@ from core.permissions import Who
 from core.receivers import Receiver
 from core.receivers.ledger import Ledger
 from core.settings import Settings
+from core.submissions import Submitted
 from core.workflow import Prompt
 from core.workflows.refunds import Order, Payment, RefundProposal, RefundRequest
 from storage import database
@@ -80,7 +80,7 @@ def says(value: RefundProposal | None = None, kind: Kind = Kind.OK, **fields: An
 
 
 def submit(store: Any, who: Who | None = None, body: RefundRequest | None = None, **more: Any) -> Submitted:
-    return actions.submit(body or request(), actor=who or store.submitter, settings=store.settings, **more)
+    return submissions.submit(body or request(), actor=who or store.submitter, settings=store.settings, **more)
 
 
 def run(

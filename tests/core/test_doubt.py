@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, verify, workflow
-from core.actions import Finding, Submitted, Verdict
+from core import actions, cases, claims, clock, errors, settling, submissions, verify, workflow
+from core.actions import Verdict
 from core.outcomes import Answer, Receipt
+from core.settling import Finding
+from core.submissions import Submitted
 from core.workflow import Effect, Flag, Prompt, Reversibility, Route, Strict, Submission, To, Workflow
 from tests.conftest import Store
 from tests.core import drive
@@ -84,8 +86,8 @@ Step = Callable[[], None]
 def approved(store: Store, receiver: Receiver, what: str = "it") -> tuple[Submitted, Step]:
     """An approved case of two effects, and how to let time pass for it: half an hour each."""
     how: dict[str, Any] = {"ask": drive.says(Give(give=True)), "receivers": {"two": receiver}}  # type: ignore[arg-type]
-    request = actions.read_request("two", {"what": what})
-    made = actions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="two")
+    request = submissions.read_request("two", {"what": what})
+    made = submissions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="two")
     drive.until_idle(store.settings, **how)
     actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
     later = [clock.now()]
@@ -104,7 +106,7 @@ def place(made: Submitted) -> str:
 
 def both_find(store: Store, made: Submitted, finding: Finding) -> None:
     for lead in (store.lead, store.other_lead):
-        actions.settle(made.case_id, finding, "I looked.", actor=lead)
+        settling.settle(made.case_id, finding, "I looked.", actor=lead)
 
 
 def holds() -> None:
@@ -133,7 +135,7 @@ def test_a_refused_undo_is_not_in_doubt_and_cannot_be_called_applied_or_resent(s
     go()
 
     with pytest.raises(errors.ActionError, match="Nothing is in doubt"):
-        actions.settle(made.case_id, finding, "I looked.", actor=store.lead)
+        settling.settle(made.case_id, finding, "I looked.", actor=store.lead)
 
     assert place(made) == "escalated/undo"
     holds()
@@ -162,7 +164,7 @@ def test_what_stands_of_a_case_that_was_partly_refused_can_be_kept_and_rolled_ba
     go()
     partly = drive.case(made.case_id)
     with pytest.raises(errors.ActionError, match="Nothing is in doubt"):
-        actions.settle(made.case_id, Finding.APPLIED, "No.", actor=store.lead)
+        settling.settle(made.case_id, Finding.APPLIED, "No.", actor=store.lead)
     both_find(store, made, Finding.NOT_APPLIED)
     kept = drive.case(made.case_id)
     actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
@@ -210,10 +212,10 @@ def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store
     go()
     assert place(made) == "escalated/apply"
 
-    actions.settle(made.case_id, Finding.APPLIED, "I thought so.", actor=store.lead)
-    actions.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead)
+    settling.settle(made.case_id, Finding.APPLIED, "I thought so.", actor=store.lead)
+    settling.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead)
     between = place(made)
-    actions.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead)
+    settling.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead)
 
     assert between == "escalated/apply"
     assert place(made) == "failed/apply"
@@ -227,10 +229,10 @@ def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store
 def test_a_rollback_can_be_wished_for_after_a_first_finding(store: Store) -> None:
     made, go = approved(store, Receiver("unknown", "refused"))
     go()
-    actions.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead)
+    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead)
 
     wished = actions.roll_back(made.case_id, "Anyway.", actor=store.lead)
-    actions.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
 
     assert "as soon as it is" in wished.message
     assert place(made) == "pending/undo"
@@ -269,7 +271,7 @@ def test_nothing_is_resent_after_the_receiver_may_have_forgotten_the_key(store: 
     tomorrow = clock.now() + timedelta(hours=21)
 
     with pytest.raises(errors.ActionError, match="may have forgotten the key"):
-        actions.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=tomorrow)
+        settling.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=tomorrow)
 
 
 def test_a_case_that_only_a_lead_can_free_is_in_a_leads_list(store: Store) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from core import actions, cases, outcomes, verify, workflow
+from core import actions, cases, outcomes, submissions, verify, workflow
 from core.actions import Verdict
 from core.outcomes import Answer, Receipt
 from core.workflow import Effect, Flag, Mark, Prompt, Reversibility, Route, Strict, To, Workflow
@@ -54,8 +54,8 @@ def test_the_readmes_workflow_goes_from_form_to_rollback(store: Store, access: W
         "ask": drive.says(access.Proposal(verdict="grant", days=30)),  # type: ignore[arg-type]
         "receivers": {"directory": directory},
     }
-    request = actions.read_request("access", {"person": "Nora Nobody", "system": "mail", "reason": "Because."})
-    made = actions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
+    request = submissions.read_request("access", {"person": "Nora Nobody", "system": "mail", "reason": "Because."})
+    made = submissions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
 
     drive.until_idle(store.settings, **how)
     actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
@@ -71,8 +71,8 @@ def test_the_readmes_workflow_goes_from_form_to_rollback(store: Store, access: W
 
 
 def test_a_stop_of_its_check_refuses_the_approval(store: Store, access: Workflow[Any, Any]) -> None:
-    request = actions.read_request("access", {"person": "Nora Nobody", "system": "vault", "reason": "Because."})
-    made = actions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
+    request = submissions.read_request("access", {"person": "Nora Nobody", "system": "vault", "reason": "Because."})
+    made = submissions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
     drive.until_idle(store.settings, ask=drive.says(access.Proposal(verdict="grant", days=30)))  # type: ignore[arg-type]
 
     with pytest.raises(Exception, match="There is no such system"):
@@ -85,8 +85,8 @@ def test_without_a_model_the_built_in_rules_say_that_they_do_not_know_it(
     from core.model import Model
 
     store = sqlite_store
-    request = actions.read_request("access", {"person": "Nora Nobody", "system": "mail", "reason": "Because."})
-    made = actions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
+    request = submissions.read_request("access", {"person": "Nora Nobody", "system": "mail", "reason": "Because."})
+    made = submissions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="access")
 
     drive.until_idle(store.settings, ask=Model(store.settings).ask)
 

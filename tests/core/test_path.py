@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, people, record, verify, workflow
+from core import actions, cases, claims, clock, errors, people, record, settling, verify, workflow
 from core.actions import Verdict
 from core.executor import Ran, ToPropose
 from core.outcomes import Category, Kind, Reply
@@ -315,13 +315,13 @@ def test_an_effect_in_doubt_is_settled_by_two_people_with_evidence(store: Store)
     drive.step(store.settings, receivers=receivers, now=clock.now() + timedelta(minutes=10))
     doubt = drive.case(made.case_id)
     assert (doubt.state, doubt.step) == ("escalated", "apply")
-    found = actions.Finding.APPLIED
+    found = settling.Finding.APPLIED
 
-    actions.settle(made.case_id, found, "Ledger line L-1.", actor=store.lead)
-    again = actions.settle(made.case_id, found, "Ledger line L-1.", actor=store.lead)
+    settling.settle(made.case_id, found, "Ledger line L-1.", actor=store.lead)
+    again = settling.settle(made.case_id, found, "Ledger line L-1.", actor=store.lead)
     assert "second lead" in again.message
     still = drive.case(made.case_id).state
-    actions.settle(made.case_id, found, "I see it too.", actor=store.other_lead)
+    settling.settle(made.case_id, found, "I see it too.", actor=store.other_lead)
 
     assert still == "escalated"
     assert drive.case(made.case_id).state == "completed"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core import actions, cases, errors, imports, installation, verify
+from core import cases, errors, imports, installation, submissions, verify
 from core.lifecycle import State
 from core.receivers.ledger import Ledger
 from core.worker import Worker
@@ -16,13 +16,13 @@ from tests import material
 from tests.conftest import Store
 
 
-def run_all(store: Store, requests: Sequence[RefundRequest], seconds: float) -> list[actions.Submitted]:
+def run_all(store: Store, requests: Sequence[RefundRequest], seconds: float) -> list[submissions.Submitted]:
     """Submit everything, let a real worker with the built-in rules finish, and check what must hold of every case."""
     worker = Worker(store.settings, receivers=installation.receivers(store.settings))
     worker.start()
     try:
         made = [
-            actions.submit(one, actor=store.submitter, settings=store.settings, key=f"real:{n}")
+            submissions.submit(one, actor=store.submitter, settings=store.settings, key=f"real:{n}")
             for n, one in enumerate(requests)
         ]
         worker.wake()
@@ -32,7 +32,7 @@ def run_all(store: Store, requests: Sequence[RefundRequest], seconds: float) -> 
     return made
 
 
-def every_case_ended_well(store: Store, made: Sequence[actions.Submitted]) -> None:
+def every_case_ended_well(store: Store, made: Sequence[submissions.Submitted]) -> None:
     assert len({one.case_id for one in made}) == len(made), "a case was lost"
     rows = cases.listed(store.auditor, limit=len(made) + 1)
     assert len(rows) == len(made)
@@ -80,7 +80,7 @@ def test_naughty_strings_pass_through_the_request_unharmed(sqlite_store: Store) 
 @pytest.mark.parametrize("text", material.UNSTORABLE)
 def test_what_no_database_can_store_is_refused_with_what_to_do(sqlite_store: Store, text: str) -> None:
     with pytest.raises(errors.Incomplete, match=r"remove it|cannot be read"):
-        actions.read_request("refunds", {"customer": "N", "message": text})
+        submissions.read_request("refunds", {"customer": "N", "message": text})
 
 
 def test_naughty_strings_pass_through_a_csv_file_unharmed(sqlite_store: Store) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 
-from core import actions, cases, installation, people
+from core import actions, cases, installation, people, submissions
 from core.actions import Verdict
 from core.permissions import Who
 from core.settings import Settings
@@ -43,7 +43,7 @@ def live(settings: Settings, log: Path) -> None:
     worker.start()
     try:
         submitter, reviewer, lead = (people.find(f"{name}@test.example") for name in ("sub", "rev", "lead"))
-        made = actions.submit(drive.request(), actor=submitter, settings=settings, key="the-one")
+        made = submissions.submit(drive.request(), actor=submitter, settings=settings, key="the-one")
         _acknowledge(log, "submitted", made.number)
         worker.wake()
         state = _settled(worker, made.case_id, lead)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core import actions, cases, clock, installation, verify
+from core import actions, cases, clock, installation, submissions, verify
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
 from core.settings import Settings
@@ -46,7 +46,7 @@ def killed(tmp_path: Path, model: scripted_model.Process) -> Iterator[tuple[Stor
     database.use(None)
 
 
-def until(store: Store, made: actions.Submitted, state: str) -> None:
+def until(store: Store, made: submissions.Submitted, state: str) -> None:
     """Wait until the case is in this state; a wait with an end, on what the store says."""
     deadline = time.monotonic() + PATIENCE
     while (now := drive.case(made.case_id).state) != state:
