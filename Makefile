@@ -7,7 +7,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run demo test check lock clean counterparts
+.PHONY: help install dev run demo test faults check lock clean counterparts
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -25,6 +25,9 @@ demo: run ## The same as run
 
 test: dev counterparts ## Run every test (a browser and a model server are installed first)
 	@CHROMIUM=$$(sh tests/browser/chromium.sh) && export CHROMIUM && $(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+faults: dev ## Try every pair of crash points, long outages and thousands of races: an hour and more
+	@$(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m long $(ARGS)
 
 check: dev ## Lint, format, types, imports, and that the migrations match the tables
 	$(BIN)/ruff check

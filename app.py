@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from core import clock, errors, installation, logs
+from core import clock, errors, installation, logs, outage
 from core import settings as settings_
 from core.settings import Settings
 from core.worker import Worker
@@ -146,6 +146,9 @@ def _claim_port(port: int) -> None:
 
 def on_script_error(error: Exception) -> bool:
     """Log what a page raised under an id, and show the id instead of the words."""
+    if isinstance(error, outage.Away):  # A button found the store away before the page began: no bug of the page.
+        st.error(f"Not done: {outage.since(error)}. Try again.", icon=":material/error:")
+        return True
     reference = secrets.token_hex(4)
     log.error("page.failed", reference=reference, exc_info=error)
     st.error(
@@ -183,9 +186,16 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
         body["migrations"] = found
         if found != wanted:
             reasons.append(f"the database has schema {found}, this program needs {wanted}")
+        restored = installation.restored_at()
+        body["restored_at"] = restored.isoformat() if restored else None  # Set: nothing is sent yet; no reason for 503.
     except Exception as error:
         body["database"] = "away"
         reasons.append(str(error) if isinstance(error, database.StoreError) else "the database does not answer")
+    lasting = database.outage()
+    if lasting is not None:
+        body["away_since"] = lasting.since.isoformat()
+        if body["database"] == "ok":  # It reads, and saves nothing.
+            reasons.append(outage.since(lasting))
     worker: Worker | None = _state.get("worker")
     if worker is None:
         reasons.append("the worker was not started")

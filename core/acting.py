@@ -2,18 +2,22 @@
 down. The acts themselves are in `submissions`, `actions` and `settling`."""
 
 import json
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 from uuid import UUID
 
+import structlog
 from pydantic import BaseModel, ValidationError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import audit, clock, errors, moves, people, subject
+from core import audit, clock, errors, moves, outage, people, subject
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
 from core.permissions import Act, Who, may
@@ -22,7 +26,11 @@ from storage import cases, database, events
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect
 
+log = structlog.get_logger()
+
+UNKNOWN_SECONDS = 5.0  # For which an act whose commit got no answer is looked for.
 LONGEST_NOTE = 5_000
+AnswerT = TypeVar("AnswerT")
 LONGEST_ANSWER = 20_000
 
 
@@ -44,40 +52,76 @@ def act(
     act: Act,
     places: tuple[Place, ...],
     actor: Who,
-    do: Callable[[Session, Case, datetime], str],
+    do: Callable[["Acting"], str],
     now: datetime | None,
+    *,
+    version: int | None = None,
 ) -> Done:
-    """Run one action in one transaction: see, may, is it there, do. Refusals are written to the audit trail."""
-    moment = now or clock.now()
+    """Run one action in one transaction: see, may, is it there and still what was shown, do.
+
+    `version` is the case's as it was shown; another one now is refused as `Stale`. Refusals are written to the audit
+    trail. Raises `StoreAway` when the store does not work. Every event of the transaction carries a mark of its own:
+    when the answer to the commit is lost, the next try looks for it under the case's lock, which a commit that is
+    still on its way holds, and does nothing a second time.
+    """
+    moment, mark = now or clock.now(), secrets.token_hex(8)
+    tried: list[Done] = []  # What each try would have answered.
 
     @database.rerun
     def once() -> Done:
         with database.transaction() as session:
-            case = _seen(session, case_id, actor)
-            what = subject.what(session, case)
-            reason = may(people.fresh(session, actor), act, what)
+            session.info["mark"] = mark
+            if tried and _was_saved(session, case_id, mark):
+                return tried[-1]
+            acting = _seen(session, case_id, actor, moment)
+            case = acting.case
+            reason = may(acting.actor, act, acting.papers.what)
             if reason is not None:
                 raise errors.Forbidden(reason)
-            if place_of(case) not in places:
+            if place_of(case) not in places or version not in (None, case.version):
                 raise stale(session, case)
-            message = do(session, case, moment)
-            session.refresh(case)
-            return Done(case.id, case.number, case.state, case.step, case.outcome, case.version, message)
+            message = do(acting)
+            tried.append(Done(case.id, case.number, case.state, case.step, case.outcome, case.version, message))
+            return tried[-1]
 
     with _audited(case_id, act, actor, moment):
-        return once()
+        return until_known(once)
 
 
-def _seen(session: Session, case_id: UUID, actor: Who) -> Case:
+def until_known(once: Callable[[], AnswerT]) -> AnswerT:
+    """Run it; when nobody knows whether it was saved, again, for a few seconds, until somebody does."""
+    deadline, pause, unknown = 0.0, 0.1, None
+    while True:
+        try:
+            return once()
+        except database.UnknownCommit as error:
+            deadline = deadline or time.monotonic() + UNKNOWN_SECONDS
+            unknown = error
+        except database.Away as error:
+            if unknown is None:
+                raise outage.not_saved(error) from error
+            unknown = database.UnknownCommit(error.trouble, error.since)  # As unknown as before, for this reason now.
+        if time.monotonic() + pause > deadline:
+            raise outage.not_saved(unknown) from unknown
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+
+
+def _was_saved(session: Session, case_id: UUID, mark: str) -> bool:
+    cases.get(session, case_id=case_id, lock=True)
+    return events.has_mark(session, case_id=case_id, mark=mark)
+
+
+def _seen(session: Session, case_id: UUID, actor: Who, now: datetime) -> "Acting":
     case = cases.get(session, case_id=case_id, lock=True)
     # The same answer for "there is none" and "you may not know", so that nobody can guess numbers.
     missing = errors.NotFound("There is no such case, or you may not see it.")
     if case is None:
         raise missing
-    who = people.fresh(session, actor)
-    if who.active and may(who, Act.SEE, subject.what(session, case)) is not None:
+    who, papers = people.fresh(session, actor), subject.papers(session, case)
+    if who.active and may(who, Act.SEE, papers.what) is not None:
         raise missing
-    return case
+    return Acting(session, case, who, now, papers)
 
 
 @contextmanager
@@ -86,9 +130,18 @@ def _audited(case_id: UUID, act: Act, actor: Who, now: datetime) -> Iterator[Non
         yield
     except (errors.Stale, errors.Forbidden) as error:
         facts = {"act": str(act), "why": type(error).__name__.lower()}
-        with database.transaction() as session:
-            moves.note(session, [Note("refused", by(actor), case_id, facts)], now=now)
+        try:
+            _note(Note("refused", by(actor), case_id, facts), now)
+        except database.Away:
+            # The refusal is true all the same, and nothing was changed.
+            log.warning("refusal.not_written", case_id=str(case_id), **facts)
         raise
+
+
+@database.rerun
+def _note(note: Note, now: datetime) -> None:
+    with database.transaction() as session:
+        moves.note(session, [note], now=now)
 
 
 def stale(session: Session, case: Case) -> errors.Stale:
@@ -99,54 +152,62 @@ def stale(session: Session, case: Case) -> errors.Stale:
     return errors.Stale(f"Case {case.number} was moved by {by} at {at} and is now {where}. Nothing was changed.")
 
 
-def move(
-    session: Session,
-    case: Case,
-    verb: Verb,
-    target: Place,
-    actor: Who,
-    facts: Mapping[str, Any],
-    put: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    if not moves.move(session, [Move(case, verb, target, by(actor), facts, put)], now=now)[0]:
-        raise stale(session, case)
+@dataclass(frozen=True)
+class Acting:
+    """One act inside its transaction: on which case, by whom, when, and what has been read of the case."""
 
+    session: Session
+    case: Case
+    actor: Who
+    now: datetime
+    papers: subject.Papers
 
-def enter(
-    session: Session,
-    case: Case,
-    shown: subject.Subject,
-    actor: Who,
-    verdict: str,
-    note: str | None,
-    now: datetime,
-    *,
-    values: dict[str, Any] | None = None,
-    edits: str = "unchanged",
-    round_: int | None = None,  # None: a new one.
-    seat: int = 1,
-) -> Decision:
-    decision = Decision(
-        id=uuid7(),
-        case_id=case.id,
-        round=round_ or cases.last_round(session, case_id=case.id) + 1,
-        seat=seat,
-        actor_kind="person",
-        person_id=actor.id,
-        verdict=str(verdict),
-        values=values,
-        values_digest=audit.digest(values) if values is not None else None,
-        displayed_digest=shown.digest,
-        proposal_id=shown.proposal.id if shown.proposal else None,
-        edits=edits,
-        note=note,
-        case_version=case.version,
-        at=now,
-    )
-    session.add(decision)
-    session.flush()
-    return decision
+    @cached_property
+    def shown(self) -> subject.Subject:
+        """The case as it is put before a person."""
+        return subject.load(self.session, self.case, self.papers)
+
+    def move(self, verb: Verb, target: Place, facts: Mapping[str, Any], put: Mapping[str, Any]) -> None:
+        """Move the case. Raises `Stale` when somebody else did."""
+        wanted = Move(self.case, verb, target, by(self.actor), facts, put)
+        if not moves.move(self.session, [wanted], now=self.now):
+            raise stale(self.session, self.case)
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Chain an event that moves nothing."""
+        moves.note(self.session, [Note(kind, by(self.actor), self.case.id, facts)], now=self.now)
+
+    def enter(
+        self,
+        verdict: str,
+        note: str | None,
+        *,
+        values: dict[str, Any] | None = None,
+        edits: str = "unchanged",
+        round_: int | None = None,  # None: a new one.
+        seat: int = 1,
+    ) -> Decision:
+        """Write this person's decision."""
+        decision = Decision(
+            id=uuid7(),
+            case_id=self.case.id,
+            round=round_ or self.papers.last_round + 1,
+            seat=seat,
+            actor_kind="person",
+            person_id=self.actor.id,
+            verdict=str(verdict),
+            values=values,
+            values_digest=audit.digest(values) if values is not None else None,
+            displayed_digest=self.shown.digest,
+            proposal_id=self.shown.proposal.id if self.shown.proposal else None,
+            edits=edits,
+            note=note,
+            case_version=self.case.version,
+            at=self.now,
+        )
+        self.session.add(decision)
+        self.session.flush()
+        return decision
 
 
 def facts_of(decision: Decision) -> dict[str, Any]:

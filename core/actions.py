@@ -1,7 +1,8 @@
 """Everything a person can do to a case that exists, one function and one transaction each.
 
-Each checks inside its transaction who asks, as the store has them now, where the case stands and, for decisions, that
-the case is still what was shown. A refusal changes nothing but the audit trail, and says why in a sentence fit to show.
+Each checks inside its transaction who asks, as the store has them now, where the case stands, and that it still has
+the `version` that was shown, where one is given; a decision also that it is still what was shown. A refusal changes
+nothing but the audit trail, and says why in a sentence fit to show.
 Nothing here asks the world: effects are planned here and sent by the worker.
 """
 
@@ -17,13 +18,13 @@ from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import acting, audit, effects, errors, lifecycle, moves, subject, workflow
-from core.acting import LONGEST_ANSWER, LONGEST_NOTE, Done
+from core.acting import LONGEST_ANSWER, LONGEST_NOTE, Acting, Done
 from core.lifecycle import Outcome, Place, State, Step, Verb
-from core.moves import Actor, Move, Note, place_of
+from core.moves import Actor, Move, place_of
 from core.permissions import Act, Who
 from core.settings import Settings
 from core.workflow import Flag, Mark, To
-from storage import cases
+from storage import cases, installations
 from storage import effects as effect_rows
 from storage.tables import Answer, Case, Decision, Effect, Proposal
 
@@ -39,34 +40,39 @@ class Verdict(StrEnum):
     MANUAL = "manual"
 
 
-def answer(case_id: UUID, text: str, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
+def answer(
+    case_id: UUID,
+    text: str,
+    *,
+    actor: Who,
+    settings: Settings,
+    version: int | None = None,
+    now: datetime | None = None,
+) -> Done:
     """Answer the open question: the text is appended and the case goes back to the model."""
     text = acting.words(text, "answer", LONGEST_ANSWER)
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        waiting = cases.answers(session, case_id=case.id)[-1]
-        waiting.person_id, waiting.answered_at, waiting.text = actor.id, now, text
-        session.add(waiting)
-        session.flush()
+    def act(a: Acting) -> str:
+        waiting = a.papers.answers[-1]
+        waiting.person_id, waiting.answered_at, waiting.text = actor.id, a.now, text
+        a.session.add(waiting)
+        a.session.flush()
         facts = {"answer": audit.seal(text, waiting.salt)}
-        acting.move(
-            session, case, Verb.ANSWER, lifecycle.PENDING_PROPOSE, actor, facts, acting.to_model(settings, now), now
-        )
+        a.move(Verb.ANSWER, lifecycle.PENDING_PROPOSE, facts, acting.to_model(settings, a.now))
         return "Thank you. Your answer was added and the case goes on."
 
-    return acting.act(case_id, Act.ANSWER, (lifecycle.NEEDS_INFORMATION,), actor, act, now)
+    return acting.act(case_id, Act.ANSWER, (lifecycle.NEEDS_INFORMATION,), actor, act, now, version=version)
 
 
-def withdraw(case_id: UUID, *, actor: Who, now: datetime | None = None) -> Done:
+def withdraw(case_id: UUID, *, actor: Who, version: int | None = None, now: datetime | None = None) -> Done:
     """Withdraw a case that no effect has left from."""
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        keys = _void_effects(session, case)
-        target = Place(State.CANCELLED, Step(case.step))
-        acting.move(session, case, Verb.WITHDRAW, target, actor, {"void": keys}, {}, now)
+    def act(a: Acting) -> str:
+        keys = _void_effects(a)
+        a.move(Verb.WITHDRAW, Place(State.CANCELLED, Step(a.case.step)), {"void": keys}, {})
         return "The case is withdrawn; nothing was done."
 
-    return acting.act(case_id, Act.WITHDRAW, lifecycle.sources(Verb.WITHDRAW), actor, act, now)
+    return acting.act(case_id, Act.WITHDRAW, lifecycle.sources(Verb.WITHDRAW), actor, act, now, version=version)
 
 
 # --- Deciding -------------------------------------------------------------------------------------------------------
@@ -87,37 +93,48 @@ def decide(
     """Give a verdict on a case.
 
     `digest` and `version` are those of what was shown: when the case is not that any more, the decision is refused as
-    `Stale` and told who moved it. `values` are the edited proposal; without them the proposal is approved as it is.
+    `Stale`, which says who moved it. `values` are the edited proposal; without them the proposal is approved as it is.
     `note` is required for everything but an approval; with `ask` it is the question to the submitter.
     """
     need = Act.MANUAL if verdict is Verdict.MANUAL else Act.DECIDE
     if verdict is not Verdict.APPROVE or note.strip():
         note = acting.words(note, {"ask": "question"}.get(verdict, "note"), LONGEST_NOTE)
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        shown = subject.load(session, case)
-        if version is not None and version != case.version:
-            raise acting.stale(session, case)
-        if digest is not None and digest != shown.digest:
-            raise acting.stale(session, case)
-        return _VERDICTS[verdict](_Deciding(session, case, shown, actor, settings, note, values, now))
+    def act(a: Acting) -> str:
+        if digest is not None and digest != a.shown.digest:
+            raise acting.stale(a.session, a.case)
+        return _VERDICTS[verdict](_Deciding(a, settings, note, values))
 
     places = lifecycle.sources(Verb.MANUAL) if verdict is Verdict.MANUAL else lifecycle.REVIEWABLE
-    return acting.act(case_id, need, places, actor, act, now)
+    return acting.act(case_id, need, places, actor, act, now, version=version)
 
 
 @dataclass(frozen=True)
 class _Deciding:
-    """One decision being made, inside its transaction."""
+    """One decision being made: what is done with it, and what the reviewer gave."""
 
-    session: Session
-    case: Case
-    shown: subject.Subject
-    actor: Who
+    acting: Acting
     settings: Settings
     note: str
     values: Mapping[str, Any] | None
-    now: datetime
+
+    @property
+    def case(self) -> Case:
+        return self.acting.case
+
+    @property
+    def shown(self) -> subject.Subject:
+        return self.acting.shown
+
+    @property
+    def now(self) -> datetime:
+        return self.acting.now
+
+    def enter(self, verdict: Verdict, values: dict[str, Any] | None = None, *, edits: str = "unchanged") -> Decision:
+        """Write the decision."""
+        if verdict is not Verdict.APPROVE and self.shown.proposal is None:
+            edits = "no_proposal"
+        return self.acting.enter(verdict, self.note or None, values=values, edits=edits)
 
 
 def _approve(d: _Deciding) -> str:
@@ -134,64 +151,58 @@ def _approve(d: _Deciding) -> str:
         raise errors.Incomplete(
             "These values say that information is missing. Ask the submitter, or edit the verdict before approving."
         )
-    decision = _decision(d, Verdict.APPROVE, dict(checked.values), edits=_edits(d.shown, checked))
+    decision = d.enter(Verdict.APPROVE, dict(checked.values), edits=_edits(d.shown, checked))
     if not checked.effects:
         facts = acting.facts_of(decision)
-        acting.move(
-            d.session, d.case, Verb.APPROVE, lifecycle.COMPLETED_REVIEW, d.actor, facts,
-            _ended(d.case, Outcome.DECLINED), d.now,
-        )  # fmt: skip
+        d.acting.move(Verb.APPROVE, lifecycle.COMPLETED_REVIEW, facts, _ended(d.case, Outcome.DECLINED))
         return "Approved: the case is closed as declined; nothing is sent."
-    installation = acting.installation_id(d.session)
-    planned = effects.plan_apply(
-        d.session, installation=installation, case=d.case, decision=decision, wanted=checked.effects, now=d.now
-    )
+    planned = effects.plan_apply(d.acting.session, case=d.case, decision=decision, wanted=checked.effects, now=d.now)
     due_at = d.now + timedelta(seconds=d.settings.hold_seconds)
     facts = acting.facts_of(decision) | acting.planned_facts(planned) | {"due_at": due_at.isoformat()}
     put = {
         "due_at": due_at, "reason": None, "category": None,
         "amount_minor": sum(one.amount_minor for one in planned), "currency": planned[0].currency,
     }  # fmt: skip
-    acting.move(d.session, d.case, Verb.APPROVE, lifecycle.PENDING_APPLY, d.actor, facts, put, d.now)
+    d.acting.move(Verb.APPROVE, lifecycle.PENDING_APPLY, facts, put)
     if d.settings.hold_seconds:
         return f"Approved. It leaves in {d.settings.hold_seconds:g} seconds; until then it can be taken back."
     return "Approved. It leaves now."
 
 
 def _reject(d: _Deciding) -> str:
-    facts = acting.facts_of(_decision(d, Verdict.REJECT))
+    facts = acting.facts_of(d.enter(Verdict.REJECT))
     put = _ended(d.case, Outcome.DECLINED)
-    acting.move(d.session, d.case, Verb.REJECT, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
+    d.acting.move(Verb.REJECT, lifecycle.COMPLETED_REVIEW, facts, put)
     return "Rejected: the case is closed as declined; nothing is sent."
 
 
 def _rerun(d: _Deciding) -> str:
-    facts = acting.facts_of(_decision(d, Verdict.RERUN))
+    facts = acting.facts_of(d.enter(Verdict.RERUN))
     put = acting.to_model(d.settings, d.now)
-    acting.move(d.session, d.case, Verb.RERUN, lifecycle.PENDING_PROPOSE, d.actor, facts, put, d.now)
+    d.acting.move(Verb.RERUN, lifecycle.PENDING_PROPOSE, facts, put)
     return "The case goes back to the model with your note."
 
 
 def _ask(d: _Deciding) -> str:
-    facts = acting.facts_of(_decision(d, Verdict.ASK))
-    put = ask(d.session, d.case, d.note, settings=d.settings, now=d.now)
-    acting.move(d.session, d.case, Verb.ASK, lifecycle.NEEDS_INFORMATION, d.actor, facts, put, d.now)
+    facts = acting.facts_of(d.enter(Verdict.ASK))
+    put = ask(d.acting.session, d.case, d.note, settings=d.settings, now=d.now)
+    d.acting.move(Verb.ASK, lifecycle.NEEDS_INFORMATION, facts, put)
     return "The submitter was asked; the case comes back when they answer."
 
 
 def _escalate(d: _Deciding) -> str:
     if place_of(d.case) != lifecycle.WAITING:
         raise errors.ActionError("The case is escalated already; a lead decides it.")
-    facts = acting.facts_of(_decision(d, Verdict.ESCALATE))
+    facts = acting.facts_of(d.enter(Verdict.ESCALATE))
     put = {"reason": "Passed up by a reviewer.", "category": None}
-    acting.move(d.session, d.case, Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, d.actor, facts, put, d.now)
+    d.acting.move(Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, facts, put)
     return "Passed to a lead."
 
 
 def _manual(d: _Deciding) -> str:
-    facts = acting.facts_of(_decision(d, Verdict.MANUAL)) | {"void": acting.void(d.session, d.case)}
+    facts = acting.facts_of(d.enter(Verdict.MANUAL)) | {"void": acting.void(d.acting.session, d.case)}
     put = _ended(d.case, Outcome.MANUAL)
-    acting.move(d.session, d.case, Verb.MANUAL, lifecycle.COMPLETED_REVIEW, d.actor, facts, put, d.now)
+    d.acting.move(Verb.MANUAL, lifecycle.COMPLETED_REVIEW, facts, put)
     return "Closed as handled by hand; nothing is sent from here."
 
 
@@ -239,83 +250,91 @@ def ask(session: Session, case: Case, question: str, *, settings: Settings, now:
 # --- Afterwards -----------------------------------------------------------------------------------------------------
 
 
-def take_back(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
+def take_back(
+    case_id: UUID, *, actor: Who, settings: Settings, version: int | None = None, now: datetime | None = None
+) -> Done:
     """Take an approval back while nothing has left. When it is leaving already, the wish is kept as a rollback that
     starts as soon as the outcome is known, and the message says so."""
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        if _nothing_left(session, case):
-            keys = _void_effects(session, case)
-            put = acting.to_person(settings, now, "The approval was taken back.")
-            acting.move(session, case, Verb.TAKE_BACK, lifecycle.WAITING, actor, {"void": keys}, put, now)
+    def act(a: Acting) -> str:
+        if _nothing_left(a):
+            put = acting.to_person(settings, a.now, "The approval was taken back.")
+            a.move(Verb.TAKE_BACK, lifecycle.WAITING, {"void": _void_effects(a)}, put)
             return "Taken back: nothing was sent. The case waits for review again."
-        _wish(session, case, actor, "The approval was taken back while the effect was leaving.", now)
+        _wish(a, "The approval was taken back while the effect was leaving.")
         return "It is leaving now. It will be rolled back as soon as its outcome is known."
 
     places = (lifecycle.PENDING_APPLY, lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY)
-    return acting.act(case_id, Act.TAKE_BACK, places, actor, act, now)
+    return acting.act(case_id, Act.TAKE_BACK, places, actor, act, now, version=version)
 
 
-def retry(case_id: UUID, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
+def retry(
+    case_id: UUID, *, actor: Who, settings: Settings, version: int | None = None, now: datetime | None = None
+) -> Done:
     """Try again what gave up: the proposal, the refused effect under a new key, or the refused undo."""
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        place = place_of(case)
-        shown = subject.load(session, case)
-        decision = acting.enter(session, case, shown, actor, "retry", None, now)
+    def act(a: Acting) -> str:
+        place = place_of(a.case)
+        decision = a.enter("retry", None)
         facts = acting.facts_of(decision)
         if place == lifecycle.FAILED_PROPOSE:
-            put = acting.to_model(settings, now)
-            acting.move(session, case, Verb.RETRY, lifecycle.PENDING_PROPOSE, actor, facts, put, now)
+            a.move(Verb.RETRY, lifecycle.PENDING_PROPOSE, facts, acting.to_model(settings, a.now))
             return "The case goes to the model again."
-        installation = acting.installation_id(session)
         kind = "undo" if place == lifecycle.ESCALATED_UNDO else "apply"
         again = [
-            effects.plan_again(session, installation=installation, case=case, decision=decision, refused=one, now=now)
-            for one in effect_rows.of_case(session, case_id=case.id)
-            if one.kind == kind and one.state == "rejected" and _is_latest(session, one)
+            effects.plan_again(a.session, case=a.case, decision=decision, refused=one, now=a.now)
+            for one in effect_rows.of_case(a.session, case_id=a.case.id)
+            if one.kind == kind and one.state == "rejected" and _is_latest(a.session, one)
         ]
         if kind == "undo":
-            doubtful = effects.in_doubt(session, case)
-            effects.require_known(doubtful, now)
+            doubtful = effects.in_doubt(a.session, a.case)
+            effects.require_known(doubtful, a.now)
             for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
-        put = {"due_at": now, "reason": None, "category": None}
+                effect_rows.change(a.session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
+        put = {"due_at": a.now, "reason": None, "category": None}
         target = lifecycle.PENDING_UNDO if kind == "undo" else lifecycle.PENDING_APPLY
-        acting.move(session, case, Verb.RETRY, target, actor, facts | acting.planned_facts(again), put, now)
+        a.move(Verb.RETRY, target, facts | acting.planned_facts(again), put)
         return "The undo is tried again." if kind == "undo" else "The effect is tried again, with a new key."
 
-    return acting.act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now)
+    return acting.act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now, version=version)
 
 
-def reopen(case_id: UUID, reason: str, *, actor: Who, settings: Settings, now: datetime | None = None) -> Done:
+def reopen(
+    case_id: UUID,
+    reason: str,
+    *,
+    actor: Who,
+    settings: Settings,
+    version: int | None = None,
+    now: datetime | None = None,
+) -> Done:
     """Bring a declined case back to review."""
     reason = acting.words(reason, "reason", LONGEST_NOTE)
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        if case.outcome != Outcome.DECLINED:
-            raise errors.ActionError(f"Only a declined case can be reopened; this one ended as {case.outcome}.")
-        decision = acting.enter(session, case, subject.load(session, case), actor, "reopen", reason, now)
-        put = acting.to_person(settings, now, "Reopened by a lead.") | {"outcome": None}
-        acting.move(session, case, Verb.REOPEN, lifecycle.WAITING, actor, acting.facts_of(decision), put, now)
+    def act(a: Acting) -> str:
+        if a.case.outcome != Outcome.DECLINED:
+            raise errors.ActionError(f"Only a declined case can be reopened; this one ended as {a.case.outcome}.")
+        put = acting.to_person(settings, a.now, "Reopened by a lead.") | {"outcome": None}
+        a.move(Verb.REOPEN, lifecycle.WAITING, acting.facts_of(a.enter("reopen", reason)), put)
         return "Reopened: the case waits for review."
 
-    return acting.act(case_id, Act.REOPEN, lifecycle.sources(Verb.REOPEN), actor, act, now)
+    return acting.act(case_id, Act.REOPEN, lifecycle.sources(Verb.REOPEN), actor, act, now, version=version)
 
 
-def roll_back(case_id: UUID, reason: str, *, actor: Who, now: datetime | None = None) -> Done:
+def roll_back(
+    case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None
+) -> Done:
     """Undo what the case did, by new effects with keys of their own. While the outcome is still open the wish is kept
     and starts when it is known. Raises `ActionError` where nothing can be undone."""
     reason = acting.words(reason, "reason", LONGEST_NOTE)
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        if place_of(case) != lifecycle.COMPLETED_APPLY:
-            _wish(session, case, actor, reason, now)
+    def act(a: Acting) -> str:
+        if place_of(a.case) != lifecycle.COMPLETED_APPLY:
+            _wish(a, reason)
             return "The outcome is not known yet. It will be rolled back as soon as it is."
-        if case.outcome != Outcome.APPLIED:
+        if a.case.outcome != Outcome.APPLIED:
             raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
-        decision = acting.enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
-        begin_rollback(session, case, decision, acting.by(actor), now=now)
+        begin_rollback(a.session, a.case, a.enter("roll_back", reason), acting.by(actor), now=a.now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
 
     places = (
@@ -324,14 +343,13 @@ def roll_back(case_id: UUID, reason: str, *, actor: Who, now: datetime | None = 
         lifecycle.RETRYING_APPLY,
         lifecycle.ESCALATED_APPLY,
     )
-    return acting.act(case_id, Act.ROLL_BACK, places, actor, act, now)
+    return acting.act(case_id, Act.ROLL_BACK, places, actor, act, now, version=version)
 
 
 def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, *, now: datetime) -> None:
     """Plan the undo effects of an applied case and send it to pending/undo. Raises `ActionError` where none can be."""
     planned = effects.plan_undo(
         session,
-        installation=acting.installation_id(session),
         case=case,
         decision=decision,
         kind_of_work=workflow.get(case.workflow),
@@ -341,51 +359,47 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
         raise errors.ActionError("This cannot be undone: none of its effects is reversible.")
     put = {"due_at": now, "rollback_decision": None, "reason": None, "category": None}
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
-    made = moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now)
-    if not made[0]:
+    if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
         raise acting.stale(session, case)
 
 
 # --- What the functions above share --------------------------------------------------------------------------------
 
 
-def _decision(
-    d: _Deciding, verdict: Verdict, values: dict[str, Any] | None = None, *, edits: str = "unchanged"
-) -> Decision:
-    if verdict is not Verdict.APPROVE and d.shown.proposal is None:
-        edits = "no_proposal"
-    return acting.enter(d.session, d.case, d.shown, d.actor, verdict, d.note or None, d.now, values=values, edits=edits)
-
-
-def _wish(session: Session, case: Case, actor: Who, reason: str, now: datetime) -> None:
-    if case.rollback_decision is not None:
+def _wish(a: Acting, reason: str) -> None:
+    if a.case.rollback_decision is not None:
         raise errors.ActionError("A rollback is already waiting for the outcome.")
-    kind = workflow.get(case.workflow)
-    leaving = [one for one in effect_rows.of_case(session, case_id=case.id) if one.kind == "apply"]
+    kind = workflow.get(a.case.workflow)
+    leaving = [one for one in effect_rows.of_case(a.session, case_id=a.case.id) if one.kind == "apply"]
     if not any(effects.can_undo(kind, one) for one in leaving if one.state not in ("void", "rejected")):
         raise errors.ActionError("It is leaving already, and what it does cannot be undone.")
-    decision = acting.enter(session, case, subject.load(session, case), actor, "roll_back", reason, now)
-    cases.wish_rollback(session, case_id=case.id, decision_id=decision.id)
-    moves.note(session, [Note("rollback_wanted", acting.by(actor), case.id, acting.facts_of(decision))], now=now)
+    decision = a.enter("roll_back", reason)
+    cases.wish_rollback(a.session, case_id=a.case.id, decision_id=decision.id)
+    a.note("rollback_wanted", acting.facts_of(decision))
 
 
-def _nothing_left(session: Session, case: Case) -> bool:
-    return place_of(case) == lifecycle.PENDING_APPLY and all(
-        one.attempts == 0
-        for one in effect_rows.of_case(session, case_id=case.id)
+def _nothing_left(a: Acting) -> bool:
+    """Whether it is certain that nothing has left. In restored mode it is not, and neither is it of an effect that has
+    a horizon without an attempt: that one may have left after the backup."""
+    here = installations.get(a.session)
+    if place_of(a.case) != lifecycle.PENDING_APPLY or here is None or installations.is_restored(here):
+        return False
+    return all(
+        one.attempts == 0 and one.send_before is None
+        for one in effect_rows.of_case(a.session, case_id=a.case.id)
         if one.state in ("planned", "sending", "applied")
     )
 
 
-def _void_effects(session: Session, case: Case) -> list[str]:
+def _void_effects(a: Acting) -> list[str]:
     """Void what was planned and never sent. Raises `ActionError` when something has left."""
-    if case.step != Step.APPLY:
+    if a.case.step != Step.APPLY:
         return []
-    if not _nothing_left(session, case):
+    if not _nothing_left(a):
         raise errors.ActionError(
             "It is leaving already, so it cannot be withdrawn; a lead can roll it back afterwards."
         )
-    return acting.void(session, case)
+    return acting.void(a.session, a.case)
 
 
 def _is_latest(session: Session, effect: Effect) -> bool:

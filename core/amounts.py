@@ -32,7 +32,8 @@ _CODE = "|".join(sorted(money.CURRENCIES))
 _SIGN = "|".join(re.escape(sign) for sign in sorted(_BY_LOWER, key=lambda sign: (-len(sign), sign)))
 _ANY = rf"(?:(?:{_CODE})|(?i:{_SIGN}))"
 _GAP = r"[ \u00a0\u202f]?"
-_GROUPED = r"[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]{1,3}(?:,[0-9]{2})+,[0-9]{3}"
+# A bound on the groups, far above what any amount needs: pages of grouped digits would else be read for minutes.
+_GROUPED = r"[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3}){1,8}|[0-9]{1,3}(?:,[0-9]{2})+,[0-9]{3}"
 _NUMBER = rf"(?:{_GROUPED}|[0-9]{{1,13}})(?:[.,][0-9]{{1,3}})?"
 _MENTION = re.compile(
     rf"(?<![\w.,-])(?P<before>{_ANY}){_GAP}(?P<first>{_NUMBER})(?![0-9]|[.,][0-9])"

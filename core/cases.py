@@ -11,13 +11,13 @@ from uuid import UUID
 
 from sqlmodel import Session
 
-from core import audit, clock, effects, errors, lifecycle, subject, workflow
+from core import audit, clock, effects, errors, lifecycle, outage, subject, workflow
 from core.lifecycle import State
 from core.moves import place_of
 from core.people import fresh
 from core.permissions import Act, Role, What, Who, may
 from core.workflow import Reversibility
-from storage import cases, database, events, people, workers
+from storage import cases, database, events, installations, people, workers
 from storage import effects as effect_rows
 from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Proposal, Receipt
 
@@ -70,6 +70,7 @@ class Row:
     submitter: str
 
 
+@outage.remembered
 def resolve(reference: str | int | UUID) -> UUID:
     """The identity of a case from its id or its number. Raises `NotFound`."""
     missing = errors.NotFound("There is no such case, or you may not see it.")
@@ -88,6 +89,7 @@ def resolve(reference: str | int | UUID) -> UUID:
         raise missing from None
 
 
+@outage.remembered
 def view(case_id: UUID, *, actor: Who | None) -> View:
     """The whole case. Raises `NotFound` both where there is none and where this person may not see it.
 
@@ -97,10 +99,10 @@ def view(case_id: UUID, *, actor: Who | None) -> View:
         case = cases.get(session, case_id=case_id)
         if case is None:
             raise errors.NotFound("There is no such case, or you may not see it.")
-        what = subject.what(session, case)
-        if actor is not None and may(fresh(session, actor), Act.SEE, what) is not None:
+        papers = subject.papers(session, case)
+        if actor is not None and may(fresh(session, actor), Act.SEE, papers.what) is not None:
             raise errors.NotFound("There is no such case, or you may not see it.")
-        shown = subject.load(session, case)
+        shown = subject.load(session, case, papers)
         seen = events.of_case(session, case_id=case_id)
         ids = {UUID(one.actor) for one in seen if one.actor_kind == "person"} | {case.submitted_by}
         return View(
@@ -109,11 +111,11 @@ def view(case_id: UUID, *, actor: Who | None) -> View:
             submission=shown.submission,
             proposal=shown.proposal,
             digest=shown.digest,
-            what=what,
-            answers=cases.answers(session, case_id=case_id),
+            what=papers.what,
+            answers=papers.answers,
             attempts=cases.attempts(session, case_id=case_id),
             proposals=cases.proposals(session, case_id=case_id),
-            decisions=cases.decisions(session, case_id=case_id),
+            decisions=papers.decisions,
             effects=effect_rows.of_case(session, case_id=case_id),
             receipts=effect_rows.receipts_of_case(session, case_id=case_id),
             events=seen,
@@ -131,7 +133,7 @@ def version(case_id: UUID) -> int | None:
 
 def _similar(session: Session, case: Case) -> tuple[int, ...]:
     own = tuple(row.reference for row in cases.references_of(session, case_ids=[case.id]))
-    return subject.open_cases_about(session, case.workflow, own, besides=case.id)
+    return tuple(one.number for one in subject.open_about(session, case.workflow, own, besides=case.id))
 
 
 def as_json(seen: View) -> dict[str, Any]:
@@ -198,6 +200,7 @@ def _effect_json(one: Effect, receipt: Receipt | None) -> dict[str, Any]:
 # --- Lists ----------------------------------------------------------------------------------------------------------
 
 
+@outage.remembered
 def listed(
     actor: Who | None,
     *,
@@ -220,6 +223,7 @@ def listed(
         return _rows(session, found)
 
 
+@outage.remembered
 def waiting(actor: Who, *, limit: int = 100) -> list[Row]:
     """What this person can act on now, the most pressing first: reviews for a reviewer, escalations too for a lead,
     open questions for a submitter. A case of their own is never among the reviews."""
@@ -234,17 +238,17 @@ def waiting(actor: Who, *, limit: int = 100) -> list[Row]:
         return _rows(session, found)
 
 
+@outage.remembered
 def open_about(workflow_name: str, references: Sequence[str], *, actor: Who) -> list[tuple[int, bool]]:
     """The open cases that name one of these references, and of each whether this person may see it."""
     with database.reading() as session:
-        found = cases.sharing(session, workflow=workflow_name, references=references, besides=None)
         return [
-            (one.number, may(actor, Act.SEE, subject.what(session, one)) is None)
-            for one in found
-            if State(one.state) not in lifecycle.ENDED
+            (one.number, may(actor, Act.SEE, subject.papers(session, one).what) is None)
+            for one in subject.open_about(session, workflow_name, references)
         ]
 
 
+@outage.remembered
 def stuck(actor: Who, *, limit: int = 100) -> list[Row]:
     """What only a lead can free, the oldest first: failed cases, and effects refused or in doubt."""
     if actor.role is not Role.LEAD:
@@ -275,6 +279,7 @@ class Overview:
     trouble: str | None
     trouble_since: datetime | None
     last_decision: datetime | None
+    restored_at: datetime | None = None  # In restored mode: when the backup was brought back.
 
     def in_state(self, *states: State) -> int:
         """How many cases are in these states, whatever the step."""
@@ -282,13 +287,15 @@ class Overview:
         return sum(number for place, number in self.places.items() if place.split("/")[0] in wanted)
 
 
+@outage.remembered
 def overview(now: datetime | None = None) -> Overview:
     """The counts by place from the counters, and the worker's signs of life."""
     now = now or clock.now()
     with database.reading() as session:
         places = {name: n for name, n in cases.counters(session).items() if "/" in name}
         heard = workers.latest(session)
-        decided = events.latest_of_kind(session, kinds=["approve", "reject", "manual", "rerun", "ask", "escalate"])
+        decided = cases.last_decided(session)
+        here = installations.get(session)
     running = [one for one in heard if one.stopped_at is None and now - one.seen_at < UNHEARD]
     troubled = [one for one in running if one.trouble]
     return Overview(
@@ -298,7 +305,8 @@ def overview(now: datetime | None = None) -> Overview:
         pending=sum(n for place, n in places.items() if place.startswith(("pending/", "retrying/"))),
         trouble=troubled[0].trouble if troubled else None,
         trouble_since=troubled[0].trouble_since if troubled else None,
-        last_decision=decided.at if decided else None,
+        last_decision=decided,
+        restored_at=here.restored_at if here and installations.is_restored(here) else None,
     )
 
 
@@ -336,16 +344,21 @@ def planned_effects(seen: View, values: dict[str, Any] | None = None) -> list[wo
 
 def keys_of(seen: View, planned: Sequence[workflow.Effect]) -> list[str]:
     """The key that each effect would get, were the case approved as it is now."""
+    return _next_keys(seen.case.id, len(planned))
+
+
+@outage.remembered
+def _next_keys(case_id: UUID, count: int) -> list[str]:
     with database.reading() as session:
         installation = cases.installation(session)
         if installation is None:
             return []
         return [
             effects.key(
-                installation=installation.id, case_id=seen.case.id, kind="apply", ordinal=ordinal,
-                revision=1 + effect_rows.latest_revision(session, case_id=seen.case.id, kind="apply", ordinal=ordinal),
+                installation=installation.id, case_id=case_id, kind="apply", ordinal=ordinal,
+                revision=effects.next_revision(session, installation, case_id=case_id, kind="apply", ordinal=ordinal),
             )
-            for ordinal, _ in enumerate(planned, start=1)
+            for ordinal in range(1, count + 1)
         ]  # fmt: skip
 
 

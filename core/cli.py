@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from core import (
     acting,
     actions,
+    backups,
     cases,
     clock,
     errors,
@@ -27,7 +28,10 @@ from core import (
     lifecycle,
     logs,
     metrics,
+    migrating,
+    outage,
     people,
+    reconcile,
     seeding,
     settling,
     submissions,
@@ -39,6 +43,7 @@ from core.permissions import Act, Role, Who
 from core.receivers.ledger import Ledger
 from core.settings import Settings
 from core.settling import Finding
+from core.trials import scratch
 from core.worker import Worker
 from storage import database
 
@@ -55,6 +60,9 @@ app.add_typer(person_app, name="person")
 As = Annotated[str, typer.Option("--as", metavar="EMAIL", help="Who does this.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CaseId = Annotated[str, typer.Argument(metavar="ID", help="The case's id or its number.")]
+Version = Annotated[
+    int | None, typer.Option("--version", min=1, help="The version that was shown; refused when the case has moved.")
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the case.")]
 
 
@@ -120,6 +128,80 @@ def worker(
             running.stop()
 
 
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder; nothing is ever written over.")],
+    as_json: Json = False,
+) -> None:
+    """Back the installation up while it runs: the whole store as one file, the ledger's file where there is one, and a
+    manifest. The copy is checked before it gets its name."""
+    with _opened(moved=True) as settings:
+        made = backups.take(settings, folder, said=_said)
+        if as_json:
+            _print(made.model_dump(mode="json"))
+        else:
+            print(f"{folder} holds {_cases(made.cases)} and verifies; anchor {made.head.seq}:{made.head.hash}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False)],
+    with_ledger: Annotated[
+        bool, typer.Option("--with-ledger", help="The ledger was lost too: bring its copy back as well.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup back into an empty installation, in restored mode: nothing is sent until the receivers were asked
+    what they hold. The ledger is left alone: it is a receiver, and knows what was really applied."""
+    with _refusals() as settings:
+        made = backups.restore(settings, folder, with_ledger=with_ledger, said=_said)
+        if as_json:
+            _print(made.model_dump(mode="json"))
+            return
+        print(
+            f"Restored {_cases(made.cases)} as of {made.created_at:%F %T} UTC into "
+            f"{database.shown(settings.store_url)}."
+        )
+        print("The ledger was put back too." if with_ledger else "The ledger was left alone.")
+        print("Everybody is signed out. Nothing is sent until `countersign reconcile` ran; a worker runs it first.")
+
+
+@app.command("reconcile")
+def reconcile_(as_json: Json = False) -> None:
+    """Compare our effects with what the receivers hold; after a restore, leave restored mode. Exit 1: people must look
+    at a difference."""
+    with _opened() as settings:
+        report = reconcile.run(settings=settings, receivers=installation.receivers(settings))
+        _print(report.as_json()) if as_json else print(report.as_text())
+        if report.findings:
+            raise typer.Exit(1)
+
+
+@app.command("migrate-store")
+def migrate_store(
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="An empty PostgreSQL database.")],
+    ledger_to: Annotated[
+        str, typer.Option("--ledger-to", metavar="URL", help="Copy the ledger too; it may be the same database.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Move a SQLite installation to PostgreSQL with every case, and check that all of it arrived. Nobody may work on
+    it meanwhile; the file stays, marked as moved."""
+    with _opened() as settings:
+        moved = migrating.move_store(settings, to, ledger_to=ledger_to, said=_said)
+        if as_json:
+            _print({"to": database.shown(to), "head": moved.head.model_dump(), "rows": moved.rows})
+            return
+        print(f"Moved {_cases(moved.rows['cases'])} to {database.shown(to)}; everything verifies there.")
+        print("Set COUNTERSIGN_DATABASE_URL to it for every process.")
+        if moved.transfers is None:
+            print("The ledger stays where it is; for more than one machine move it too, with --ledger-to.")
+        else:
+            print(
+                f"{moved.transfers:,} transfers were copied: set COUNTERSIGN_LEDGER_URL to {database.shown(ledger_to)}"
+            )
+
+
 @app.command("verify")
 def verify_(
     as_json: Json = False,
@@ -137,6 +219,66 @@ def verify_(
         _print(report.as_json()) if as_json else print(report.as_text())
         if not report.holds:
             raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    store: Annotated[scratch.Kind, typer.Option("--store", help="sqlite or postgres.")] = "sqlite",
+    count: Annotated[int, typer.Option("--cases", min=100, help="The backlog that is worked off.")] = 10_000,
+    past: Annotated[
+        list[int] | None, typer.Option("--past", help="Ask the queries over so many past cases: 1000 and 100000.")
+    ] = None,
+    url: Annotated[
+        str, typer.Option("--url", help="A PostgreSQL on which databases may be made; empty: our own.")
+    ] = "",
+    wal: Annotated[
+        bool, typer.Option("--wal", help="Force SQLite's write-ahead log, which this library may corrupt.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine on scratch installations: your own is not touched."""
+    from core.trials import bench as trial
+
+    try:
+        made = trial.run(
+            store,
+            count=count,
+            past=past or (1_000, 100_000),
+            url=url,
+            wal=wal,
+            say=lambda what: print(what, file=sys.stderr),
+        )
+    except errors.StartError as error:
+        _refuse(str(error))
+    if as_json:
+        _print(made.as_json())
+    else:
+        print(made.as_text())
+
+
+@app.command()
+def torture(
+    store: Annotated[scratch.Kind, typer.Option("--store", help="sqlite or postgres.")] = "sqlite",
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.1, help="When these are over, no further trial begins.")
+    ] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Chooses the order of the pairs.")] = 1,
+    url: Annotated[
+        str, typer.Option("--url", help="A PostgreSQL on which databases may be made; empty: our own.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Kill and stop workers at every point of a case's life, on scratch installations: your own is not touched. Exit 1:
+    a promise was not kept."""
+    from core.trials import torture as trial
+
+    try:
+        made = trial.run(store, seconds=minutes * 60, seed=seed, url=url, say=lambda what: print(what, file=sys.stderr))
+    except errors.StartError as error:
+        _refuse(str(error))
+    _print(made.as_json()) if as_json else print(made.as_text())
+    if not made.holds:
+        raise typer.Exit(1)
 
 
 # --- People ---------------------------------------------------------------------------------------------------------
@@ -320,6 +462,7 @@ def decide(
     digest: Annotated[
         str, typer.Option("--digest", help="What was shown; refused when the case is not that now.")
     ] = "",
+    version: Version = None,
     as_json: Json = False,
 ) -> None:
     """Give a verdict on a case that waits for one."""
@@ -328,45 +471,67 @@ def decide(
         _done(
             lambda actor: actions.decide(
                 cases.resolve(id_), verdict, actor=actor, settings=settings, note=note, values=edited,
-                digest=digest or None,
+                digest=digest or None, version=version,
             ),
             as_, as_json,
         )  # fmt: skip
 
 
 @app.command()
-def answer(id_: CaseId, as_: As, text: Annotated[str, typer.Option("--text")], as_json: Json = False) -> None:
+def answer(
+    id_: CaseId,
+    as_: As,
+    text: Annotated[str, typer.Option("--text")],
+    version: Version = None,
+    as_json: Json = False,
+) -> None:
     """Answer the question that a case waits for."""
     with _opened() as settings:
-        _done(lambda actor: actions.answer(cases.resolve(id_), text, actor=actor, settings=settings), as_, as_json)
+        _done(
+            lambda actor: actions.answer(cases.resolve(id_), text, actor=actor, settings=settings, version=version),
+            as_,
+            as_json,
+        )
 
 
 @app.command()
-def withdraw(id_: CaseId, as_: As, as_json: Json = False) -> None:
+def withdraw(id_: CaseId, as_: As, version: Version = None, as_json: Json = False) -> None:
     """Withdraw a case that nothing has left from."""
     with _opened():
-        _done(lambda actor: actions.withdraw(cases.resolve(id_), actor=actor), as_, as_json)
+        _done(lambda actor: actions.withdraw(cases.resolve(id_), actor=actor, version=version), as_, as_json)
 
 
 @app.command("take-back")
-def take_back(id_: CaseId, as_: As, as_json: Json = False) -> None:
+def take_back(id_: CaseId, as_: As, version: Version = None, as_json: Json = False) -> None:
     """Take an approval back inside the hold."""
     with _opened() as settings:
-        _done(lambda actor: actions.take_back(cases.resolve(id_), actor=actor, settings=settings), as_, as_json)
+        _done(
+            lambda actor: actions.take_back(cases.resolve(id_), actor=actor, settings=settings, version=version),
+            as_,
+            as_json,
+        )
 
 
 @app.command()
-def retry(id_: CaseId, as_: As, as_json: Json = False) -> None:
+def retry(id_: CaseId, as_: As, version: Version = None, as_json: Json = False) -> None:
     """Try again what failed: the proposal, the refused effect with a new key, or the undo."""
     with _opened() as settings:
-        _done(lambda actor: actions.retry(cases.resolve(id_), actor=actor, settings=settings), as_, as_json)
+        _done(
+            lambda actor: actions.retry(cases.resolve(id_), actor=actor, settings=settings, version=version),
+            as_,
+            as_json,
+        )
 
 
 @app.command()
-def reopen(id_: CaseId, as_: As, reason: Reason, as_json: Json = False) -> None:
+def reopen(id_: CaseId, as_: As, reason: Reason, version: Version = None, as_json: Json = False) -> None:
     """Bring a declined case back to review."""
     with _opened() as settings:
-        _done(lambda actor: actions.reopen(cases.resolve(id_), reason, actor=actor, settings=settings), as_, as_json)
+        _done(
+            lambda actor: actions.reopen(cases.resolve(id_), reason, actor=actor, settings=settings, version=version),
+            as_,
+            as_json,
+        )
 
 
 @app.command()
@@ -375,11 +540,16 @@ def settle(
     finding: Finding,
     as_: As,
     evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="What was found, and where.")],
+    version: Version = None,
     as_json: Json = False,
 ) -> None:
     """Settle an effect in doubt; takes effect when a second lead finds the same."""
     with _opened():
-        _done(lambda actor: settling.settle(cases.resolve(id_), finding, evidence, actor=actor), as_, as_json)
+        _done(
+            lambda actor: settling.settle(cases.resolve(id_), finding, evidence, actor=actor, version=version),
+            as_,
+            as_json,
+        )
 
 
 @app.command()
@@ -388,12 +558,17 @@ def rollback(
     as_: As,
     reason: Reason,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be undone; do nothing.")] = False,
+    version: Version = None,
     as_json: Json = False,
 ) -> None:
     """Undo what a case did."""
     with _opened():
         if not dry_run:
-            _done(lambda actor: actions.roll_back(cases.resolve(id_), reason, actor=actor), as_, as_json)
+            _done(
+                lambda actor: actions.roll_back(cases.resolve(id_), reason, actor=actor, version=version),
+                as_,
+                as_json,
+            )
             return
         actor = people.find(as_)
         seen = cases.view(cases.resolve(id_), actor=actor)
@@ -442,13 +617,22 @@ def metrics_(
 
 
 @contextmanager
-def _opened(*, create: bool = False) -> Iterator[Settings]:
-    """Settings and an open store; every refusal ends with one line on stderr and exit 1."""
+def _opened(*, create: bool = False, moved: bool = False) -> Iterator[Settings]:
+    """Settings and an open store."""
+    with _refusals() as settings:
+        installation.open_(settings, create=create, moved=moved)
+        yield settings
+
+
+@contextmanager
+def _refusals() -> Iterator[Settings]:
+    """Settings; every refusal ends with one line on stderr and exit 1."""
     try:
         settings = settings_.load()
         logs.set_up(settings.log_level)
-        installation.open_(settings, create=create)
         yield settings
+    except outage.Away as error:
+        _refuse(str(outage.not_saved(error)))
     except (errors.CountersignError, database.StoreError) as error:
         _refuse(str(error))
     except DBAPIError as error:
@@ -472,6 +656,16 @@ def _done(act: Callable[[Who], acting.Done], email: str, as_json: bool) -> None:
         )  # fmt: skip
     else:
         print(done.message)
+
+
+def _cases(number: int) -> str:
+    return f"{number:,} case{'' if number == 1 else 's'}"
+
+
+def _said(table: str, rows: int) -> None:
+    """How far a long copy is, for whoever watches."""
+    if sys.stderr.isatty():
+        print(f"{table}: {rows:,} rows", file=sys.stderr)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -17,8 +17,8 @@ from uuid_utils.compat import uuid7
 from core import audit, errors, workflow
 from core.lifecycle import Step
 from core.workflow import Reversibility
-from storage import effects
-from storage.tables import Case, Decision, Effect, Receipt
+from storage import effects, installations, reconciling
+from storage.tables import Case, Decision, Effect, Installation, Receipt
 
 # A receiver is taken to remember a key for 24 h unless it says otherwise; nothing is resent near or past that.
 RETENTION = timedelta(hours=24)
@@ -40,10 +40,18 @@ def send_before(first_sent_at: datetime) -> datetime:
     return first_sent_at + RETENTION - MARGIN
 
 
+def next_revision(session: Session, here: Installation, *, case_id: UUID, kind: str, ordinal: int) -> int:
+    """The revision that this effect is planned with next. Where a restore made us forget that a receiver holds a later
+    one, it is that: the same key finds it again, a key of its own would do it twice."""
+    latest = effects.latest_revision(session, case_id=case_id, kind=kind, ordinal=ordinal)
+    if here.restored_at is None:
+        return latest + 1
+    return max(latest + 1, reconciling.found_revision(session, case_id=case_id, kind=kind, ordinal=ordinal))
+
+
 def plan_apply(
     session: Session,
     *,
-    installation: UUID,
     case: Case,
     decision: Decision,
     wanted: Sequence[workflow.Effect],
@@ -53,20 +61,18 @@ def plan_apply(
     return [
         _plan(
             session,
-            installation=installation, case=case, decision=decision, kind="apply", ordinal=ordinal,
+            case=case, decision=decision, kind="apply", ordinal=ordinal,
             wanted=one, reverses=None, now=now,
         )
         for ordinal, one in enumerate(wanted, start=1)
     ]  # fmt: skip
 
 
-def plan_again(
-    session: Session, *, installation: UUID, case: Case, decision: Decision, refused: Effect, now: datetime
-) -> Effect:
+def plan_again(session: Session, *, case: Case, decision: Decision, refused: Effect, now: datetime) -> Effect:
     """Plan a refused effect anew: the same payload under a new revision, and so a new key."""
     return _plan(
         session,
-        installation=installation, case=case, decision=decision, kind=refused.kind, ordinal=refused.ordinal,
+        case=case, decision=decision, kind=refused.kind, ordinal=refused.ordinal,
         wanted=as_planned(refused), reverses=refused.reverses, now=now,
     )  # fmt: skip
 
@@ -87,7 +93,6 @@ def can_undo(kind_of_work: workflow.Workflow[Any, Any], effect: Effect) -> bool:
 def plan_undo(
     session: Session,
     *,
-    installation: UUID,
     case: Case,
     decision: Decision,
     kind_of_work: workflow.Workflow[Any, Any],
@@ -102,7 +107,7 @@ def plan_undo(
             planned.append(
                 _plan(
                     session,
-                    installation=installation, case=case, decision=decision, kind="undo", ordinal=applied.ordinal,
+                    case=case, decision=decision, kind="undo", ordinal=applied.ordinal,
                     wanted=wanted, reverses=applied.id, now=now,
                 )
             )  # fmt: skip
@@ -151,7 +156,6 @@ def _payload(frozen: str) -> Mapping[str, Any]:
 def _plan(
     session: Session,
     *,
-    installation: UUID,
     case: Case,
     decision: Decision,
     kind: str,
@@ -160,7 +164,11 @@ def _plan(
     reverses: UUID | None,
     now: datetime,
 ) -> Effect:
-    revision = effects.latest_revision(session, case_id=case.id, kind=kind, ordinal=ordinal) + 1
+    here = installations.get(session)
+    assert here is not None
+    if installations.is_restored(here):
+        installations.get(session, lock=True)  # So that reconciliation sees this plan, or is seen by it.
+    revision = next_revision(session, here, case_id=case.id, kind=kind, ordinal=ordinal)
     payload = audit.canonical(dict(wanted.payload)).decode("utf-8")
     planned = Effect(
         id=uuid7(),
@@ -171,7 +179,7 @@ def _plan(
         revision=revision,
         reverses=reverses,
         receiver=wanted.receiver,
-        key=key(installation=installation, case_id=case.id, kind=kind, ordinal=ordinal, revision=revision),
+        key=key(installation=here.id, case_id=case.id, kind=kind, ordinal=ordinal, revision=revision),
         payload=payload,
         payload_digest=audit.digest({"payload": payload}),
         amount_minor=wanted.amount_minor,

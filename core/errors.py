@@ -6,11 +6,14 @@ CountersignError
 │   ├── KeyUsed        a submission key already made a case of another request
 │   ├── Forbidden      this person may not do this
 │   ├── NotFound       there is no such case, person or file
+│   ├── StoreAway      the store does not work now: nothing was saved, or nobody knows yet
 │   └── Incomplete     a note or a value is missing or wrong; `fields` says where
 └── StartError         the program cannot start: settings, database or schema; the message says what to do
 
 What a model or a receiver does wrong is a value, not an error: see `core/outcomes.py`.
 """
+
+from datetime import datetime
 
 
 class CountersignError(Exception):
@@ -42,6 +45,14 @@ class Forbidden(ActionError):
 
 class NotFound(ActionError):
     """There is no such thing, or this person may not know of it."""
+
+
+class StoreAway(ActionError):
+    """The store does not work now, `since` then. `known`: nothing was saved; otherwise only the answer was lost."""
+
+    def __init__(self, message: str, *, since: datetime, known: bool) -> None:
+        super().__init__(message)
+        self.since, self.known = since, known
 
 
 class Incomplete(ActionError):

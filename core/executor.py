@@ -32,6 +32,7 @@ class ToPropose:
     workflow: str
     submission: Submission[Any] | None  # None: it could not be put together, and `broken` says why.
     tries: int  # Tries of this step already used up.
+    started_at: datetime
     deadline: datetime | None
     earlier: tuple[str, ...] = ()  # The kinds of the answers of this step's earlier tries.
     broken: str = ""  # The traceback of what kept the submission from being put together.

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -170,9 +171,16 @@ def _value(model: type[BaseModel], name: str, cell: str, currency: str | None, c
         if not (value.isascii() and value.isdigit() and len(value) <= 15):
             raise ValueError("write whole minor units (cents), digits only")
         return int(value)
-    if value[:1] in "[{":
+    if value[:1] in "[{" and not _is_text(model, name):
         try:
             return json.loads(value)
-        except ValueError:
-            pass  # A text that begins with a bracket is a text.
+        except (ValueError, RecursionError):
+            pass  # The model says what is wrong with it.
     return cell
+
+
+@cache
+def _is_text(model: type[BaseModel], name: str) -> bool:
+    """Whether the field holds a text: what a customer wrote stays a text, even where it is JSON as well."""
+    schema = model.model_json_schema()["properties"][name]
+    return any(part.get("type") == "string" for part in (schema, *schema.get("anyOf", ())))

@@ -1,10 +1,12 @@
-"""Opening an installation: the store with its schema, the counters, the identity, the receivers."""
+"""Opening an installation: the store with its schema, the counters, the identity, the mode, the receivers."""
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
+from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import clock, errors, lifecycle, moves, people, workflow
@@ -14,31 +16,75 @@ from core.receivers import Receiver
 from core.receivers.ledger import Ledger
 from core.settings import Settings
 from core.workflows.refunds import Refunds
-from storage import cases, database, schema
+from storage import cases, database, events, files, installations, schema
 from storage.tables import Installation
 
 
-def open_(settings: Settings, *, create: bool) -> UUID:
+def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
     """Open the store and bring its schema up to date; with `create` an empty one is filled. Returns the
-    installation's id. Raises `StartError` that says what is wrong and what to do."""
+    installation's id. Raises `StartError` that says what is wrong and what to do; an installation that was moved away
+    is opened only with `moved`."""
     try:
+        if create:
+            _require_no_orphan(settings)
         schema.open_store(settings.store_url, create=create)
+        clock.follow(database.server_time())
+        identity = _identified(create, moved)
     except database.StoreError as error:
         raise errors.StartError(str(error)) from error
-    now = clock.now()
-    with database.transaction() as session:
-        cases.make_counters(session, names=[cases.LAST_NUMBER, *(str(place) for place in lifecycle.PLACES)])
-        found = cases.installation(session)
-        if found is None:
-            found = Installation(id=uuid7(), created_at=now, head_hash=GENESIS)
-            session.add(found)
-            session.flush()
-            moves.note(session, [Note("installed", SYSTEM, facts={"salt": secrets.token_hex(8)})], now=now)
-        identity = found.id
+    except (ValueError, TypeError) as error:  # An id, a time or a text that is none.
+        raise errors.StartError(f"the database is damaged: who it is cannot be read; {schema.RESTORE}") from error
     refunds = workflow.get("refunds")
     assert isinstance(refunds, Refunds)
     refunds.thresholds = replace(refunds.thresholds, straight_on_below_minor=settings.straight_on_below)
     return identity
+
+
+def _identified(create: bool, moved: bool) -> UUID:
+    with database.transaction() as session:
+        found = installations.get(session)
+        if found is None:
+            found = _founded(session, create, clock.now())
+        if found.moved_to and not moved:
+            raise errors.StartError(
+                f"this installation was moved to {found.moved_to}: set COUNTERSIGN_DATABASE_URL to it. To come back "
+                "to this copy instead, which misses what was done there: `countersign backup FOLDER`, then "
+                "`countersign restore FOLDER` into an empty COUNTERSIGN_HOME"
+            )
+        cases.make_counters(session, names=[cases.LAST_NUMBER, *(str(place) for place in lifecycle.PLACES)])
+        return found.id
+
+
+def _require_no_orphan(settings: Settings) -> None:
+    """Raise `StartError` where a new database would take the place of one that was lost: its ledger is still there,
+    and a new installation would not know what it holds."""
+    store, ledger = database.sqlite_path(settings.store_url), database.sqlite_path(settings.ledger_store_url)
+    if store is not None and ledger is not None and files.is_missing(store) and not files.is_missing(ledger):
+        raise errors.StartError(
+            f"there is no database at {store}, but its ledger is there: {ledger}. If the database was lost, "
+            "`countersign restore FOLDER` brings a backup back; to begin anew, move the ledger away first"
+        )
+
+
+def _founded(session: Session, create: bool, now: datetime) -> Installation:
+    if not create or events.count(session):
+        raise errors.StartError(
+            "the database does not say which installation it is: it is damaged, or its making was interrupted; "
+            "`countersign restore FOLDER` brings a backup back into an empty one, `countersign init` finishes a new one"
+        )
+    found = Installation(id=uuid7(), created_at=now, head_hash=GENESIS)
+    session.add(found)
+    session.flush()
+    moves.note(session, [Note("installed", SYSTEM, facts={"salt": secrets.token_hex(8)})], now=now)
+    return found
+
+
+def restored_at() -> datetime | None:
+    """When a backup was brought back, if the receivers were not asked since: until then nothing is sent. None: the
+    usual mode."""
+    with database.reading() as session:
+        found = installations.get(session)
+    return found.restored_at if found is not None and installations.is_restored(found) else None
 
 
 def receivers(settings: Settings) -> Mapping[str, Receiver]:

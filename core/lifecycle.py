@@ -226,6 +226,11 @@ def sources(verb: Verb) -> tuple[Place, ...]:
     return tuple(dict.fromkeys(move.source for move in MOVES if move.verb is verb and move.source is not None))
 
 
+def is_due(place: Place) -> bool:
+    """Whether machine work waits there."""
+    return place in DUE
+
+
 def is_ended(state: State) -> bool:
     """Whether the case is over: `finished_at` is set exactly then. A failed case is not over, a person decides."""
     return state in ENDED

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from core import audit, lifecycle
 from core.lifecycle import Place, State, Step, Verb
-from storage import cases, events
+from storage import cases, events, wakeups
 from storage.tables import Case
 
 
@@ -58,49 +58,56 @@ def place_of(case: Case) -> Place:
     return Place(State(case.state), Step(case.step))
 
 
-def move(session: Session, wanted: Sequence[Move], *, now: datetime, notes: Sequence[Note] = ()) -> list[bool]:
-    """Make these moves; the answer says of each whether it was made, or somebody else was faster. `notes` are chained
-    with them.
+def move(session: Session, wanted: Sequence[Move], *, now: datetime, notes: Sequence[Note] = ()) -> bool:
+    """Make these moves, all in one statement; False: somebody else moved a case first, and none of it may stand.
 
-    Cases are changed in the order of their ids, then the counters, then the head of the chain, so that two
-    transactions never wait for each other in a ring. Raises ValueError for a move that the table does not list:
-    that is a bug, whoever asked.
+    Several cases must have been locked in this transaction, by the caller: then nobody can be faster, and False cannot
+    be. `notes` are chained with the moves. Cases are changed in the order of their ids, then the counters, then the
+    head of the chain, so that two transactions never wait for each other in a ring. Raises ValueError for a move that
+    the table does not list: that is a bug, whoever asked.
     """
-    for one in wanted:
-        if not lifecycle.is_legal(one.verb, place_of(one.case), one.target):
-            raise ValueError(f"{one.verb} does not lead from {place_of(one.case)} to {one.target}")
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i].case.id)
-    made = [False] * len(wanted)
-    for i in order:
-        made[i] = _change(session, wanted[i], now)
+    ordered = sorted(wanted, key=lambda one: one.case.id)
+    sources = [place_of(one.case) for one in ordered]
+    for one, source in zip(ordered, sources, strict=True):
+        if not lifecycle.is_legal(one.verb, source, one.target):
+            raise ValueError(f"{one.verb} does not lead from {source} to {one.target}")
+    records = [_record(one, source) for one, source in zip(ordered, sources, strict=True)]
+    changed = cases.change(session, changes=[(one.case, _change(one, now)) for one in ordered])
+    if changed != len(ordered):
+        if len(ordered) > 1:
+            raise RuntimeError("a case moved under its own lock")
+        return False
     deltas: Counter[str] = Counter()
-    records: list[dict[str, Any]] = []
-    for one, done in zip(wanted, made, strict=True):
-        if done:
-            deltas[str(place_of(one.case))] -= 1
-            deltas[str(one.target)] += 1
-            records.append(_record(one))
+    for one, source in zip(ordered, sources, strict=True):
+        deltas[str(source)] -= 1
+        deltas[str(one.target)] += 1
     cases.add_to_counters(session, deltas=deltas)
     _append(session, records + [_noted(one) for one in notes], now=now)
-    for one, done in zip(wanted, made, strict=True):
-        if done:
-            session.refresh(one.case)
-    return made
+    if any(lifecycle.is_due(one.target) for one in ordered):
+        wakeups.announce(session)
+    return True
 
 
-def open_case(session: Session, case: Case, *, actor: Actor, facts: Mapping[str, Any], now: datetime) -> None:
-    """Enter a new case with its first event. The row must not have been written yet."""
-    if not lifecycle.is_legal(Verb.SUBMIT, None, place_of(case)):
-        raise ValueError(f"a case cannot begin at {place_of(case)}")
-    session.add(case)
-    session.flush()
-    cases.add_to_counters(session, deltas={str(place_of(case)): 1})
-    record = {
-        "case_id": case.id, "case_version": case.version, "actor_kind": actor.kind, "actor": actor.id,
-        "kind": str(Verb.SUBMIT), "from_state": None, "from_step": None,
-        "to_state": case.state, "to_step": case.step, "data": dict(facts),
-    }  # fmt: skip
-    _append(session, [record], now=now)
+def open_cases(
+    session: Session, opened: Sequence[tuple[Mapping[str, Any], Actor, Mapping[str, Any]]], *, now: datetime
+) -> None:
+    """Enter new cases, each with its first event: rows of the case's columns, who submitted, and the event's facts.
+    Every one begins at pending/propose."""
+    place = lifecycle.PENDING_PROPOSE
+    cases.insert_cases(
+        session, rows=[{**row, "state": str(place.state), "step": str(place.step)} for row, _, _ in opened]
+    )
+    cases.add_to_counters(session, deltas={str(place): len(opened)})
+    records = [
+        {
+            "case_id": row["id"], "case_version": 1, "actor_kind": actor.kind, "actor": actor.id,
+            "kind": str(Verb.SUBMIT), "from_state": None, "from_step": None,
+            "to_state": str(place.state), "to_step": str(place.step), "data": dict(facts),
+        }
+        for row, actor, facts in opened
+    ]  # fmt: skip
+    _append(session, records, now=now)
+    wakeups.announce(session)
 
 
 def note(session: Session, notes: Sequence[Note], *, now: datetime) -> None:
@@ -117,34 +124,21 @@ def hashed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _change(session: Session, one: Move, now: datetime) -> bool:
-    case, target = one.case, one.target
+def _change(one: Move, now: datetime) -> dict[str, Any]:
+    """The columns that the move sets."""
+    target = one.target
     values: dict[str, Any] = {
-        "state": str(target.state),
-        "step": str(target.step),
-        "version": case.version + 1,
-        "since": now,
-        "due_at": None,
-        "holder": None,
-        "finished_at": now if lifecycle.is_ended(target.state) else None,
-    }
+        "state": str(target.state), "step": str(target.step), "version": one.case.version + 1, "since": now,
+        "due_at": None, "holder": None, "finished_at": now if lifecycle.is_ended(target.state) else None,
+    }  # fmt: skip
     if target.state not in (State.PENDING, State.PROCESSING, State.RETRYING) or target.step is not Step.PROPOSE:
         values["deadline_at"] = None  # Whoever must act now gets a time of their own, in `put`.
     if target.state not in (State.PROCESSING, State.RETRYING) and one.verb is not Verb.RESCUE:
         values["tries"] = 0
-    return cases.change(
-        session,
-        case_id=case.id,
-        state=case.state,
-        step=case.step,
-        version=case.version,
-        epoch=case.epoch,
-        values={**values, **one.put},
-    )
+    return values | dict(one.put)
 
 
-def _record(one: Move) -> dict[str, Any]:
-    source = place_of(one.case)
+def _record(one: Move, source: Place) -> dict[str, Any]:
     return {
         "case_id": one.case.id, "case_version": one.case.version + 1,
         "actor_kind": one.actor.kind, "actor": one.actor.id, "kind": str(one.verb),
@@ -164,9 +158,12 @@ def _noted(one: Note) -> dict[str, Any]:
 def _append(session: Session, records: Sequence[dict[str, Any]], *, now: datetime) -> None:
     if not records:
         return
+    mark = session.info.get("mark")  # Of the act whose transaction this is, so that it can be looked up.
     seq, previous = events.take_numbers(session, count=len(records))
     for record in records:
         seq += 1
         record |= {"seq": seq, "at": now, "prev_hash": previous}
+        if mark is not None:
+            record["data"] |= {"mark": mark}
         record["hash"] = previous = audit.chain(previous, hashed_fields(record))
     events.append(session, rows=records, head_hash=previous)

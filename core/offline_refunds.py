@@ -107,8 +107,8 @@ _WORDS: dict[Reason, tuple[str, ...]] = {
         r"(twice|two times) (charged|billed|debited)|double charge|duplicate (charge|payment|order)",
         r"(doppelt|zweimal|zwei mal) (ab\w+|be\w+|ein\w+)",
         r"(débité|prélevé|facturé)\w*( \w+)? (deux|2) fois",
-        r"cobr\w+( \w+){0,3} (dos|2|duas) v\w+|doble (cargo|cobro)",
-        r"addebit\w+( \w+){0,2} (due|2) volte",
+        r"\bcobr\w+( \w+){0,3} (dos|2|duas) v\w+|doble (cargo|cobro)",
+        r"\baddebit\w+( \w+){0,2} (due|2) volte",
         r"(twee|2) keer (af|in|be)\w+|dubbel (af|be)\w+",
         r"dwa razy|dwukrotnie|podwójn\w+",
         r"(списали|сняли)( \S+){0,2} (дважды|два раза)",
@@ -120,7 +120,7 @@ _WORDS: dict[Reason, tuple[str, ...]] = {
         r"charged (me )?after|(took|taken) (too much|more) (money|than)",
         r"zu viel (ab\w+|be\w+)|falsche?r? (betrag|preis)|nicht autorisiert|nie bestellt",
         r"trop (débité|facturé|prélevé)|montant erroné|jamais commandé",
-        r"cobrad\w+ de más|importe (incorrecto|equivocado)|cobran[çc]a indevida",
+        r"\bcobrad\w+ de más|importe (incorrecto|equivocado)|cobran[çc]a indevida",
         r"addebito (errato|non autorizzato)|te veel (betaald|berekend|afgeschreven)",
         r"多收|乱扣",
     ),
@@ -156,7 +156,7 @@ _WORDS: dict[Reason, tuple[str, ...]] = {
     ),
     "missing_item": (
         r"(item|part|piece|one|something|screws?|cable|accessor\w+)s? (is|are|was|were) missing|incomplete",
-        r"missing (an? )?(item|part|piece|screw|cable|accessor)\w*|(only|just) (received|got|half)",
+        r"missing (an? )?(item|part|piece|screw|cable|accessor)\w*|only (received|got)|(only|just) half",
         r"fehlt|fehlen|unvollständig|manque|incompl[eè]t|falta\b|faltan|manca\b|mancano",
         r"ontbreekt|ontbreken|onvolledig|incompleet|brakuje|niekompletn|не хватает|неполн",
         r"少了|缺[少件]|入っていな|足りな",
@@ -232,7 +232,8 @@ _ENDS = re.compile(r"(?<=[.!?…])\s|[\r\n]|(?<=[。！？])")
 
 
 def _sentence(text: str, start: int, end: int) -> str:
-    """The sentence around `text[start:end]`, exactly as written; whole words of it where it is too long."""
+    """The sentence around `text[start:end]`, exactly as written; whole words of it where it is too long, and the
+    beginning of a word that is longer still."""
     room = max(LONGEST_QUOTE - (end - start), 0) // 2
     first, last = max(start - room, 0), min(end + room, len(text))
     begins = [match.end() for match in _ENDS.finditer(text, first, start)]
@@ -244,7 +245,7 @@ def _sentence(text: str, start: int, end: int) -> str:
         begin = space if space >= 0 else start
     if not stops and last < len(text):
         stop = max(text.rfind(" ", end, last), end)
-    return text[begin:stop].strip()
+    return text[begin:stop].strip()[:LONGEST_QUOTE]
 
 
 # --- The order ------------------------------------------------------------------------------------------------------

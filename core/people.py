@@ -8,6 +8,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import clock, errors, moves
+from core import clock, errors, moves, outage
 from core.moves import SYSTEM, Actor, Note
 from core.permissions import Act, Role, Who, may
 from core.settings import Settings
@@ -25,6 +26,7 @@ from storage.tables import Draft, Person, Sign
 
 EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,180}", re.ASCII)
 SHORTEST_PASSWORD = 10
+GONE = "There is no such person any more."
 _hasher = PasswordHasher()
 # Checked when there is no such person, so that the answer takes as long and tells nothing.
 _nobody = _hasher.hash(secrets.token_hex(16))
@@ -111,6 +113,7 @@ def everyone() -> Sequence[Person]:
         return people.everyone(session)
 
 
+@outage.remembered
 def has_demo_accounts() -> bool:
     """Whether this is a demo: somebody here is invented."""
     return any(one.demo for one in everyone())
@@ -157,7 +160,7 @@ def behind(cookie: str, *, settings: Settings, now: datetime | None = None) -> W
     if sign.ended_at is not None or now >= sign.expires_at or now - sign.seen_at >= idle or not person.active:
         return None
     if now - sign.seen_at > timedelta(minutes=1):
-        with database.transaction() as session:
+        with suppress(database.Away), database.transaction() as session:  # Reading may still work.
             people.seen(session, digest=digest, now=now)
     return who(person)
 
@@ -168,6 +171,7 @@ def sign_out(cookie: str, *, now: datetime | None = None) -> None:
         people.end_sign_in(session, digest=_digest(cookie), now=now or clock.now())
 
 
+@outage.remembered
 def of_id(person_id: UUID) -> Who | None:
     """The person as they are now."""
     with database.reading() as session:
@@ -183,8 +187,13 @@ def fresh(session: Session, actor: Who) -> Who:
     """The actor as the store has them now, inside the action's transaction. Raises `Forbidden` when gone."""
     person = people.get(session, person_id=actor.id)
     if person is None:
-        raise errors.Forbidden("There is no such person any more.")
+        raise errors.Forbidden(GONE)
     return who(person)
+
+
+def fresh_all(session: Session, actors: Sequence[Who]) -> dict[UUID, Who]:
+    """These actors as the store has them now; who is gone is left out."""
+    return {one.id: who(one) for one in people.with_ids(session, ids={actor.id for actor in actors})}
 
 
 def allow(actor: Who, act: Act) -> None:
@@ -194,6 +203,7 @@ def allow(actor: Who, act: Act) -> None:
         raise errors.Forbidden(reason)
 
 
+@outage.remembered
 def draft(person_id: UUID, form: str) -> dict[str, object]:
     """What this person typed into this form and did not send; empty when nothing."""
     with database.reading() as session:
@@ -201,16 +211,24 @@ def draft(person_id: UUID, form: str) -> dict[str, object]:
     return dict(found.body) if found else {}
 
 
-def keep_draft(person_id: UUID, form: str, body: dict[str, object], *, now: datetime | None = None) -> None:
-    """Keep what is typed so far; an empty body forgets it."""
+def keep_draft(person_id: UUID, form: str, body: dict[str, object], *, now: datetime | None = None) -> bool:
+    """Keep what is typed so far; an empty body forgets it. False: the store is away, and only the page has it."""
+    try:
+        _keep_draft(person_id, form, body, now or clock.now())
+    except database.Away:
+        return False
+    return True
+
+
+def _keep_draft(person_id: UUID, form: str, body: dict[str, object], now: datetime) -> None:
     with database.transaction() as session:
         found = cases.draft(session, person_id=person_id, form=form)
         if not body:
             if found is not None:
                 session.delete(found)
             return
-        row = found or Draft(person_id=person_id, form=form, body=body, saved_at=now or clock.now())
-        row.body, row.saved_at = body, now or clock.now()
+        row = found or Draft(person_id=person_id, form=form, body=body, saved_at=now)
+        row.body, row.saved_at = body, now
         session.add(row)
 
 

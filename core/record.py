@@ -1,18 +1,21 @@
 """Writing down what came of a step: the attempt with its cost, the proposal or receipt, and the move; together, or
 not at all. A result whose epoch is not the case's any more is kept on its attempt and moves nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
+from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import actions, audit, effects, lifecycle, money, moves, pricing, subject, workflow
 from core.executor import Ran, ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
+from core.model import BUILTIN
 from core.moves import Actor, Move, Note
 from core.outcomes import (
     Applied,
@@ -22,7 +25,6 @@ from core.outcomes import (
     CostStatus,
     InDoubt,
     Later,
-    Outcome,
     Proposed,
     Refused,
     Reply,
@@ -32,7 +34,7 @@ from core.settings import Settings
 from core.workflow import To
 from storage import cases, database
 from storage import effects as effect_rows
-from storage.tables import Attempt, Case, Decision, PromptVersion, Proposal, Receipt, Transcript
+from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
 
 
 def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
@@ -44,151 +46,160 @@ def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
 def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: datetime) -> list[bool]:
     """Write several outcomes in one commit; the verdict is per outcome."""
     actor = Actor("worker", holder)
-    wanted: list[Move] = []
-    late: dict[int, Note] = {}
+    runs_by_case = sorted(runs, key=lambda ran: ran.work.case_id)
     with database.transaction() as session:
-        for i in sorted(range(len(runs)), key=lambda i: runs[i].work.case_id):
-            found = _outcome(session, runs[i], actor, settings, now)
-            if isinstance(found, Note):
-                late[i] = found
-            else:
-                wanted.append(found)
+        found = cases.locked(session, case_ids=[ran.work.case_id for ran in runs_by_case])
+        # Written before, by a commit whose answer was lost: nothing is left to do.
+        saved = _saved(session, runs_by_case)
+        runs_by_case = [ran for ran in runs_by_case if id(ran) not in saved]
+        ours = {id(ran): _is_ours(found[ran.work.case_id], ran) for ran in runs_by_case}
+        _close_attempts(session, runs_by_case, settings)
+        timely = [ran for ran in runs_by_case if ours[id(ran)]]
+        proposals = _write_proposals(session, timely, now)
+        _write_receipts(session, timely, now)
+        effects_of = _by_case(effect_rows.of_cases(session, case_ids=_sent(timely)))
+        wanted = [
+            _ending(
+                _Ending(
+                    session, ran, found[ran.work.case_id], proposals.get(ran.work.case_id),
+                    effects_of.get(ran.work.case_id, []), actor, settings, now,
+                )
+            )
+            for ran in timely
+        ]  # fmt: skip
         session.flush()
         # One call for the whole batch: cases first, then counters, then the chain, as everybody takes them.
-        if not all(moves.move(session, wanted, now=now, notes=list(late.values()))):
-            raise RuntimeError("a case moved under its own lock")
+        late = [_late(ran, actor) for ran in runs_by_case if not ours[id(ran)]]
+        moves.move(session, wanted, now=now, notes=late)
         for one in wanted:
             if one.verb is Verb.APPLIED and one.case.rollback_decision is not None:
                 _begin_wished_rollback(session, one.case, actor, now)
-    return [i not in late for i in range(len(runs))]
+    return [id(ran) in saved or ours[id(ran)] for ran in runs]
 
 
-def _outcome(session: Session, ran: Ran, actor: Actor, settings: Settings, now: datetime) -> Move | Note:
-    """Close the attempt, and say what is to be done with the case: a move, or the note of a late writer."""
-    case = cases.get(session, case_id=ran.work.case_id, lock=True)
-    assert case is not None
-    attempt = session.get(Attempt, ran.work.attempt_id) if ran.work.attempt_id else None
-    if attempt is not None:
-        _close(session, attempt, ran, case, settings)
-    if case.epoch != ran.work.epoch or case.state != State.PROCESSING:
-        facts = {"epoch": ran.work.epoch, "attempt": str(ran.work.attempt_id), "outcome": type(ran.outcome).__name__}
-        return Note("late", actor, case.id, facts)
-    return _ending(session, ran, case, attempt, actor, settings, now)
+def _saved(session: Session, runs: Sequence[Ran]) -> set[int]:
+    ended = cases.ended_attempts(session, ids=[ran.work.attempt_id for ran in runs if ran.work.attempt_id is not None])
+    return {id(ran) for ran in runs if ran.work.attempt_id and ended.get(ran.work.attempt_id) == ran.ended_at}
 
 
-def _ending(
-    session: Session,
-    ran: Ran,
-    case: Case,
-    attempt: Attempt | None,
-    actor: Actor,
-    settings: Settings,
-    now: datetime,
-) -> Move:
-    facts: dict[str, Any] = {"attempt": str(attempt.id) if attempt else None}
-    outcome: Outcome = ran.outcome
+def _is_ours(case: Case, ran: Ran) -> bool:
+    return case.epoch == ran.work.epoch and case.state == State.PROCESSING
+
+
+def _late(ran: Ran, actor: Actor) -> Note:
+    facts = {"epoch": ran.work.epoch, "attempt": str(ran.work.attempt_id), "outcome": type(ran.outcome).__name__}
+    return Note("late", actor, ran.work.case_id, facts)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """One step that ended, inside the transaction that records it."""
+
+    session: Session
+    ran: Ran
+    case: Case
+    proposal: Mapping[str, Any] | None  # The row that was written of it.
+    effects: list[Effect]  # Of the case, where one was sent.
+    actor: Actor
+    settings: Settings
+    now: datetime
+
+    def move(self, verb: Verb, target: Place, facts: Mapping[str, Any], put: Mapping[str, Any]) -> Move:
+        attempt = self.ran.work.attempt_id
+        return Move(self.case, verb, target, self.actor, {"attempt": str(attempt) if attempt else None, **facts}, put)
+
+    @property
+    def at_this_step(self) -> Step:
+        return Step(self.case.step)
+
+
+def _ending(e: _Ending) -> Move:
+    """What is to be done with the case."""
+    case, outcome = e.case, e.ran.outcome
     match outcome:
         case Proposed():
-            assert attempt is not None
-            return _routed(session, outcome, case, attempt, actor, facts, settings, now)
+            return _routed(e, outcome)
         case Later(at=at, category=category, reason=reason, spent=spent):
-            facts |= {"category": str(category), "due_at": at.isoformat(), "spent": spent}
+            facts: dict[str, Any] = {"category": str(category), "due_at": at.isoformat(), "spent": spent}
             put = {
                 "due_at": at, "tries": case.tries + (1 if spent else 0), "reason": reason, "category": str(category)
             }  # fmt: skip
-            return Move(case, Verb.RETRY_LATER, Place(State.RETRYING, Step(case.step)), actor, facts, put)
+            return e.move(Verb.RETRY_LATER, Place(State.RETRYING, e.at_this_step), facts, put)
         case ToPerson(category=category, reason=reason):
-            facts |= {"category": str(category)}
             put = {"reason": reason, "category": str(category), "cause": "model_failure"}
-            return Move(case, Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, actor, facts, put)
+            return e.move(Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, {"category": str(category)}, put)
         case Broken(reason=reason):
-            facts |= {"category": str(Category.BUG)}
             put = {"reason": reason, "category": str(Category.BUG)}
-            return Move(case, Verb.FAIL, lifecycle.FAILED_PROPOSE, actor, facts, put)
+            return e.move(Verb.FAIL, lifecycle.FAILED_PROPOSE, {"category": str(Category.BUG)}, put)
         case Applied():
-            return _applied(session, ran, outcome, case, actor, facts, now)
+            return _applied(e, outcome)
         case Refused(reason=reason):
-            return _refused(session, ran, reason, case, actor, facts)
+            return _refused(e, reason)
         case InDoubt(reason=reason):
-            assert isinstance(ran.work, ToSend)
+            assert isinstance(e.ran.work, ToSend)
             effect_rows.change(
-                session, effect_id=ran.work.effect_id, states=("sending", "planned"), values={"state": "in_doubt"}
+                e.session, effect_id=e.ran.work.effect_id, states=("sending", "planned"), values={"state": "in_doubt"}
             )
-            facts |= {"effect": ran.work.key}
             put = {"reason": reason, "category": str(Category.EFFECT_UNKNOWN)}
             target = lifecycle.ESCALATED_UNDO if case.step == Step.UNDO else lifecycle.ESCALATED_APPLY
-            return Move(case, Verb.DOUBT, target, actor, facts, put)
+            return e.move(Verb.DOUBT, target, {"effect": e.ran.work.key}, put)
     assert_never(outcome)
 
 
 # --- A proposal -----------------------------------------------------------------------------------------------------
 
 
-def _routed(
-    session: Session,
-    outcome: Proposed,
-    case: Case,
-    attempt: Attempt,
-    actor: Actor,
-    facts: dict[str, Any],
-    settings: Settings,
-    now: datetime,
-) -> Move:
+def _write_proposals(session: Session, runs: Sequence[Ran], now: datetime) -> dict[UUID, dict[str, Any]]:
+    """The proposals of these runs, written; by the id of their case."""
+    rows = {}
+    for ran in runs:
+        if isinstance(ran.outcome, Proposed):
+            flags = [flag.as_json() for flag in ran.outcome.flags]
+            route = ran.outcome.route
+            rows[ran.work.case_id] = {
+                "id": uuid7(), "case_id": ran.work.case_id, "attempt_id": ran.work.attempt_id,
+                "body": ran.outcome.values, "flags": flags, "effects": list(ran.outcome.effects),
+                "route": {
+                    "to": str(route.to), "cause": route.cause, "reason": route.reason, "question": route.question
+                },
+                "digest": audit.digest({"values": ran.outcome.values, "flags": flags}), "created_at": now,
+            }  # fmt: skip
+    cases.insert_all(session, Proposal, rows=list(rows.values()))
+    return rows
+
+
+def _routed(e: _Ending, outcome: Proposed) -> Move:
+    assert e.proposal is not None
     route = outcome.route
-    flags = [flag.as_json() for flag in outcome.flags]
-    proposal = Proposal(
-        id=uuid7(),
-        case_id=case.id,
-        attempt_id=attempt.id,
-        values=outcome.values,
-        flags=flags,
-        route={"to": str(route.to), "cause": route.cause, "reason": route.reason, "question": route.question},
-        effects=list(outcome.effects),
-        digest=audit.digest({"values": outcome.values, "flags": flags}),
-        created_at=now,
-    )
-    session.add(proposal)
-    session.flush()
-    facts |= {"proposal": proposal.digest, "route": str(route.to), "cause": route.cause}
+    facts = {"proposal": e.proposal["digest"], "route": str(route.to), "cause": route.cause}
     put: dict[str, Any] = {
         "reason": route.reason, "category": None, "cause": route.cause,
         "amount_minor": sum(one["amount_minor"] for one in outcome.effects) if outcome.effects else None,
         "currency": outcome.effects[0]["currency"] if outcome.effects else None,
     }  # fmt: skip
-    to_review = Move(
-        case,
-        Verb.PROPOSE,
-        lifecycle.WAITING,
-        actor,
-        facts,
-        put | {"deadline_at": now + timedelta(seconds=settings.review_deadline_seconds)},
-    )
+    deadline = e.now + timedelta(seconds=e.settings.review_deadline_seconds)
+    to_review = e.move(Verb.PROPOSE, lifecycle.WAITING, facts, put | {"deadline_at": deadline})
     match route.to:
         case To.REVIEW:
             return to_review
         case To.ESCALATE:
-            return Move(case, Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, actor, facts, put)
+            return e.move(Verb.ESCALATE, lifecycle.ESCALATED_REVIEW, facts, put)
         case To.ASK:
-            put |= actions.ask(session, case, route.question or route.reason, settings=settings, now=now)
-            return Move(case, Verb.ASK, lifecycle.NEEDS_INFORMATION, actor, facts, put)
+            question = route.question or route.reason
+            put |= actions.ask(e.session, e.case, question, settings=e.settings, now=e.now)
+            return e.move(Verb.ASK, lifecycle.NEEDS_INFORMATION, facts, put)
         case To.STRAIGHT_ON:
-            if settings.straight_on_below <= 0 or not outcome.effects:
+            if e.settings.straight_on_below <= 0 or not outcome.effects:
                 return to_review  # The policy is off, or there is nothing to do: a person decides.
-            return _straight_on(session, case, proposal, facts, put, settings, now)
+            return _straight_on(e, outcome, facts, put)
     assert_never(route.to)
 
 
-def _straight_on(
-    session: Session,
-    case: Case,
-    proposal: Proposal,
-    facts: dict[str, Any],
-    put: dict[str, Any],
-    settings: Settings,
-    now: datetime,
-) -> Move:
+def _straight_on(e: _Ending, outcome: Proposed, facts: dict[str, Any], put: dict[str, Any]) -> Move:
+    assert e.proposal is not None
+    session, case = e.session, e.case
     kind = workflow.get(case.workflow)
-    policy = f"{kind.name}-{kind.version}-below-{settings.straight_on_below}"
+    policy = f"{kind.name}-{kind.version}-below-{e.settings.straight_on_below}"
     shown = subject.load(session, case)
     decision = Decision(
         id=uuid7(),
@@ -197,91 +208,89 @@ def _straight_on(
         actor_kind="policy",
         policy=policy,
         verdict="approve",
-        values=proposal.values,
-        values_digest=audit.digest(proposal.values),
+        values=outcome.values,
+        values_digest=audit.digest(outcome.values),
         displayed_digest=shown.digest,
-        proposal_id=proposal.id,
+        proposal_id=e.proposal["id"],
         case_version=case.version,
-        at=now,
+        at=e.now,
     )
     session.add(decision)
     session.flush()
-    installation = cases.installation(session)
-    assert installation is not None
-    typed = kind.Proposal.model_validate_json(audit.canonical(proposal.values))
+    typed = kind.Proposal.model_validate_json(audit.canonical(outcome.values))
     planned = effects.plan_apply(
         session,
-        installation=installation.id,
         case=case,
         decision=decision,
         wanted=kind.effects(shown.submission, typed),
-        now=now,
+        now=e.now,
     )
-    due_at = now + timedelta(seconds=settings.hold_seconds)
+    due_at = e.now + timedelta(seconds=e.settings.hold_seconds)
     facts |= {
         "decision": str(decision.id), "verdict": "approve", "round": decision.round,
         "displayed": decision.displayed_digest, "values": decision.values_digest, "edits": decision.edits,
         "effects": [{"key": one.key, "payload": one.payload_digest} for one in planned],
         "due_at": due_at.isoformat(),
     }  # fmt: skip
-    put |= {"due_at": due_at}
-    return Move(case, Verb.STRAIGHT_ON, lifecycle.PENDING_APPLY, Actor("policy", policy), facts, put)
+    move = e.move(Verb.STRAIGHT_ON, lifecycle.PENDING_APPLY, facts, put | {"due_at": due_at})
+    return replace(move, actor=Actor("policy", policy))
 
 
 # --- An effect ------------------------------------------------------------------------------------------------------
 
 
-def _applied(
-    session: Session,
-    ran: Ran,
-    outcome: Applied,
-    case: Case,
-    actor: Actor,
-    facts: dict[str, Any],
-    now: datetime,
-) -> Move:
-    assert isinstance(ran.work, ToSend)
-    effect_rows.change(session, effect_id=ran.work.effect_id, states=("sending",), values={"state": "applied"})
-    session.add(
-        Receipt(
-            effect_id=ran.work.effect_id,
-            receiver=ran.work.receiver,
-            reference=outcome.receipt.reference,
-            body=dict(outcome.receipt.body) | {"key": outcome.receipt.key},
-            at=now,
-        )
-    )
-    session.flush()
-    facts |= {"effect": ran.work.key, "receipt": outcome.receipt.reference}
-    left = [
-        one
-        for one in effect_rows.of_case(session, case_id=case.id)
-        if one.kind == ran.work.kind and one.state in ("planned", "sending")
-    ]
-    if left:
-        put: dict[str, Any] = {"due_at": now, "tries": 0, "reason": "The next effect of this case follows."}
-        return Move(case, Verb.RETRY_LATER, Place(State.RETRYING, Step(case.step)), actor, facts, put)
+def _sent(runs: Sequence[Ran]) -> list[UUID]:
+    return [ran.work.case_id for ran in runs if isinstance(ran.work, ToSend)]
+
+
+def _by_case(found: Sequence[Effect]) -> dict[UUID, list[Effect]]:
+    grouped: dict[UUID, list[Effect]] = {}
+    for one in found:
+        grouped.setdefault(one.case_id, []).append(one)
+    return grouped
+
+
+def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> None:
+    """What these runs applied is applied, each with its receipt."""
+    rows: list[dict[str, Any]] = [
+        {
+            "effect_id": ran.work.effect_id, "receiver": ran.work.receiver, "reference": ran.outcome.receipt.reference,
+            "body": {**ran.outcome.receipt.body, "key": ran.outcome.receipt.key}, "at": now,
+        }
+        for ran in runs
+        if isinstance(ran.outcome, Applied) and isinstance(ran.work, ToSend)
+    ]  # fmt: skip
+    effect_rows.apply_all(session, effect_ids=[row["effect_id"] for row in rows])
+    cases.insert_all(session, Receipt, rows=rows)
+
+
+def _applied(e: _Ending, outcome: Applied) -> Move:
+    assert isinstance(e.ran.work, ToSend)
+    facts = {"effect": e.ran.work.key, "receipt": outcome.receipt.reference}
+    if any(one.kind == e.ran.work.kind and one.state in ("planned", "sending") for one in e.effects):
+        put: dict[str, Any] = {"due_at": e.now, "tries": 0, "reason": "The next effect of this case follows."}
+        return e.move(Verb.RETRY_LATER, Place(State.RETRYING, e.at_this_step), facts, put)
     put = {"reason": None, "category": None}
-    if case.step == Step.UNDO:
-        return Move(case, Verb.UNDONE, lifecycle.ROLLED_BACK, actor, facts, put)
-    return Move(case, Verb.APPLIED, lifecycle.COMPLETED_APPLY, actor, facts, put | {"outcome": "applied"})
+    if e.case.step == Step.UNDO:
+        return e.move(Verb.UNDONE, lifecycle.ROLLED_BACK, facts, put)
+    return e.move(Verb.APPLIED, lifecycle.COMPLETED_APPLY, facts, put | {"outcome": "applied"})
 
 
-def _refused(session: Session, ran: Ran, reason: str, case: Case, actor: Actor, facts: dict[str, Any]) -> Move:
-    assert isinstance(ran.work, ToSend)
-    effect_rows.change(session, effect_id=ran.work.effect_id, states=("sending",), values={"state": "rejected"})
-    facts |= {"effect": ran.work.key, "category": str(Category.EFFECT_REFUSED)}
+def _refused(e: _Ending, reason: str) -> Move:
+    assert isinstance(e.ran.work, ToSend)
+    effect_rows.change(e.session, effect_id=e.ran.work.effect_id, states=("sending",), values={"state": "rejected"})
+    facts = {"effect": e.ran.work.key, "category": str(Category.EFFECT_REFUSED)}
     put: dict[str, Any] = {"category": str(Category.EFFECT_REFUSED)}
-    standing = effects.standing(effect_rows.of_case(session, case_id=case.id))
+    standing = effects.standing(e.effects)
     total = money.show(sum(one.amount_minor for one in standing), standing[0].currency) if standing else ""
-    if case.step == Step.UNDO:
+    if e.case.step == Step.UNDO:
         put["reason"] = f"An undo was refused, so {total} still stands applied. {reason}"
-        return Move(case, Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, actor, facts, put)
+        return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
     if standing:
         put["reason"] = f"A later effect was refused after {total} had been applied. {reason}"
-        return Move(case, Verb.DOUBT, lifecycle.ESCALATED_APPLY, actor, facts, put)
+        return e.move(Verb.DOUBT, lifecycle.ESCALATED_APPLY, facts, put)
     put |= {"reason": f"{reason} Nothing was applied.", "rollback_decision": None}
-    return Move(case, Verb.REFUSED, lifecycle.FAILED_APPLY, actor, facts, put)
+    return e.move(Verb.REFUSED, lifecycle.FAILED_APPLY, facts, put)
 
 
 def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: datetime) -> None:
@@ -292,6 +301,8 @@ def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: date
     try:
         with session.begin_nested():
             actions.begin_rollback(session, case, decision, actor, now=now)
+    except OperationalError:
+        raise  # The store's trouble says nothing about the undo: the whole batch is written again.
     except Exception as error:
         reason = "A rollback was wished for, but this cannot be undone."
         cases.forget_wish(session, case_id=case.id, reason=reason)
@@ -301,71 +312,92 @@ def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: date
 
 # --- The attempt ----------------------------------------------------------------------------------------------------
 
-
-def _close(session: Session, attempt: Attempt, ran: Ran, case: Case, settings: Settings) -> None:
-    attempt.ended_at = ran.ended_at
-    if isinstance(ran.work, ToSend):
-        assert ran.answer is not None
-        attempt.kind, attempt.error = ran.answer.kind, ran.answer.detail or None
-        attempt.calls = 0 if ran.answer.kind == "not_sent" else 1
-        attempt.category = {
-            "applied": None,
-            "rejected": str(Category.EFFECT_REFUSED),
-            "not_sent": str(Category.EFFECT_NOT_SENT),
-        }.get(ran.answer.kind, str(Category.EFFECT_UNKNOWN))
-    else:
-        _close_call(session, attempt, ran, ran.work, case, settings)
-    session.add(attempt)
+_EMPTY: Mapping[str, Any] = dict.fromkeys(cases.CLOSED) | {"kind": "open", "calls": 0, "builtin": False}
 
 
-def _close_call(session: Session, attempt: Attempt, ran: Ran, work: ToPropose, case: Case, settings: Settings) -> None:
+def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -> None:
+    """Write into each attempt what came of it, and beside it what was sent and answered, whoever owns the case now."""
+    rows, transcripts, prompts = [], [], {}
+    for ran in runs:
+        if ran.work.attempt_id is None:
+            continue
+        row = {**_EMPTY, "attempt": ran.work.attempt_id, "ended_at": ran.ended_at}
+        if isinstance(ran.work, ToSend):
+            row |= _sending(ran)
+        else:
+            row |= _asking(ran, ran.work, settings)
+        if ran.prompt is not None and ran.reply is not None and isinstance(ran.work, ToPropose):
+            kind = workflow.get(ran.work.workflow)
+            digest = workflow.prompt_version(kind, ran.prompt.instructions, ran.reply.model_asked)
+            prompts[digest] = (kind, ran.prompt.instructions, ran.reply.model_asked, ran.ended_at)
+            row["prompt_version"] = digest
+            transcripts.append({"attempt_id": ran.work.attempt_id, "data": ran.prompt.data, "reply": ran.reply.text})
+        rows.append(row)
+    _register(session, prompts)
+    cases.close_attempts(session, rows=rows)
+    cases.insert_all(session, Transcript, rows=transcripts)
+
+
+def _sending(ran: Ran) -> dict[str, Any]:
+    assert ran.answer is not None
+    category = {
+        "applied": None,
+        "rejected": str(Category.EFFECT_REFUSED),
+        "not_sent": str(Category.EFFECT_NOT_SENT),
+    }.get(ran.answer.kind, str(Category.EFFECT_UNKNOWN))
+    return {
+        "kind": ran.answer.kind, "error": ran.answer.detail or None, "category": category,
+        "calls": 0 if ran.answer.kind == "not_sent" else 1,
+    }  # fmt: skip
+
+
+def _asking(ran: Ran, work: ToPropose, settings: Settings) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "builtin": not settings.uses_model, "model_asked": settings.model or BUILTIN, "cost_status": "none",
+    }  # fmt: skip
     if work.submission is not None:
-        attempt.submission_digest = audit.digest(work.submission.snapshot())
+        row["submission_digest"] = audit.digest(work.submission.snapshot())
     reply = ran.reply
+    if reply is not None:
+        row |= {"kind": str(reply.kind), "error": reply.detail or None} | _booked(work, reply, settings)
+        row["category"] = str(reply.category) if reply.category else None
     if isinstance(ran.outcome, Broken):
-        attempt.kind, attempt.category, attempt.error = "bug", str(Category.BUG), ran.outcome.traceback
-    elif reply is not None:
-        attempt.kind = str(reply.kind)
-        attempt.category = str(reply.category) if reply.category else None
-        attempt.error = reply.detail or None
-    if reply is None:
-        attempt.cost_status = "none"
-        return
-    _book(attempt, reply, settings)
-    if ran.prompt is not None:
-        kind = workflow.get(work.workflow)
-        attempt.prompt_version = _registered(session, kind, ran.prompt.instructions, reply.model_asked, ran.ended_at)
-        session.add(Transcript(attempt_id=attempt.id, data=ran.prompt.data, reply=reply.text))
+        row |= {"kind": "bug", "category": str(Category.BUG), "error": ran.outcome.traceback}
+    return row
 
 
-def _book(attempt: Attempt, reply: Reply, settings: Settings) -> None:
-    attempt.seconds, attempt.calls, attempt.builtin = reply.seconds, reply.calls, reply.builtin
-    attempt.model_asked, attempt.model_answered = reply.model_asked, reply.model_answered
-    attempt.fingerprint, attempt.request_id = reply.fingerprint, reply.request_id
+def _booked(work: ToPropose, reply: Reply, settings: Settings) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "seconds": reply.seconds, "calls": reply.calls, "builtin": reply.builtin,
+        "model_asked": reply.model_asked, "model_answered": reply.model_answered,
+        "fingerprint": reply.fingerprint, "request_id": reply.request_id,
+    }  # fmt: skip
     if reply.usage is not None:
-        attempt.fresh_input, attempt.cache_read = reply.usage.fresh_input, reply.usage.cache_read
-        attempt.cache_write = reply.usage.cache_write
-        attempt.visible_output, attempt.reasoning = reply.usage.visible_output, reply.usage.reasoning
+        row |= {
+            "fresh_input": reply.usage.fresh_input, "cache_read": reply.usage.cache_read,
+            "cache_write": reply.usage.cache_write, "visible_output": reply.usage.visible_output,
+            "reasoning": reply.usage.reasoning,
+        }  # fmt: skip
     if reply.calls == 0:  # Nothing left the machine, so nobody can have billed it.
-        attempt.cost_status = str(CostStatus.NONE)
-        return
+        return row | {"cost_status": str(CostStatus.NONE)}
     cost: Cost = pricing.price(
         reply.usage,
         model=reply.model_answered or reply.model_asked,
         provider_url=settings.base_url,
         builtin=reply.builtin,
-        at=attempt.started_at,
+        at=work.started_at,
         own=settings.own_price,
     )
-    attempt.cost_status, attempt.cost_nano_dollars = str(cost.status), cost.nano_dollars
-    attempt.cost_source = cost.source or None
+    return row | {
+        "cost_status": str(cost.status), "cost_nano_dollars": cost.nano_dollars, "cost_source": cost.source or None,
+    }  # fmt: skip
 
 
-def _registered(
-    session: Session, kind: workflow.Workflow[Any, Any], instructions: str, model: str, at: datetime
-) -> str:
-    digest = workflow.prompt_version(kind, instructions, model)
-    if cases.prompt_version(session, digest=digest) is None:
+def _register(session: Session, prompts: Mapping[str, tuple[workflow.Workflow[Any, Any], str, str, datetime]]) -> None:
+    """Make a row of every prompt version that is used for the first time."""
+    known = cases.known_prompt_versions(session, digests=list(prompts))
+    for digest in sorted(prompts.keys() - known):
+        kind, instructions, model, at = prompts[digest]
         row = PromptVersion(
             digest=digest,
             workflow=kind.name,
@@ -377,4 +409,3 @@ def _registered(
         )
         with suppress(IntegrityError), session.begin_nested():  # Another worker registered it at the same moment.
             session.add(row)
-    return digest

@@ -5,16 +5,13 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session
-
-from core import acting, actions, effects, errors, lifecycle, moves, subject
-from core.acting import LONGEST_NOTE, Done
+from core import acting, actions, effects, errors, lifecycle, subject
+from core.acting import LONGEST_NOTE, Acting, Done
 from core.lifecycle import Outcome, Step, Verb
-from core.moves import Note
 from core.permissions import Act, Who
 from storage import cases
 from storage import effects as effect_rows
-from storage.tables import Case, Decision, Effect
+from storage.tables import Decision, Effect
 
 
 class Finding(StrEnum):
@@ -25,7 +22,15 @@ class Finding(StrEnum):
     RESEND = "resend"  # Not applied for certain, or the receiver still knows the key: send the same key again.
 
 
-def settle(case_id: UUID, finding: Finding, evidence: str, *, actor: Who, now: datetime | None = None) -> Done:
+def settle(
+    case_id: UUID,
+    finding: Finding,
+    evidence: str,
+    *,
+    actor: Who,
+    version: int | None = None,
+    now: datetime | None = None,
+) -> Done:
     """Settle what became of an effect, with evidence. The first lead's finding is recorded and moves nothing; when a
     second, other lead finds the same, the case moves. Another finding begins anew: both stay in the record.
 
@@ -33,39 +38,28 @@ def settle(case_id: UUID, finding: Finding, evidence: str, *, actor: Who, now: d
     """
     evidence = acting.words(evidence, "evidence", LONGEST_NOTE)
 
-    def act(session: Session, case: Case, now: datetime) -> str:
-        doubtful = effects.in_doubt(session, case)
+    def act(a: Acting) -> str:
+        doubtful = effects.in_doubt(a.session, a.case)
         if finding is not Finding.NOT_APPLIED and not doubtful:
             raise errors.ActionError(
                 "Nothing is in doubt here: the receiver refused. Try again, or find that it was not applied."
             )
         if finding is Finding.RESEND:
-            effects.require_known(doubtful, now)
-        shown, values = subject.load(session, case), {"finding": str(finding)}
-        first = cases.first_finding(session, case_id=case.id, version=case.version)
-        agreed = first is not None and first.person_id != actor.id and (first.values or {}) == values
-        if first is None or not agreed:
-            decision = acting.enter(session, case, shown, actor, "settle", evidence, now, values=values)
-            facts = acting.facts_of(decision) | {"finding": str(finding)}
-            moves.note(session, [Note("settle_first", acting.by(actor), case.id, facts)], now=now)
+            effects.require_known(doubtful, a.now)
+        values = {"finding": str(finding)}
+        first = cases.first_finding(a.session, case_id=a.case.id, version=a.case.version)
+        if first is None or first.person_id == actor.id or (first.values or {}) != values:
+            decision = a.enter("settle", evidence, values=values)
+            a.note("settle_first", acting.facts_of(decision) | values)
             return "Recorded. It takes effect when a second lead finds the same."
-        decision = acting.enter(
-            session, case, shown, actor, "settle", evidence, now, values=values, round_=first.round, seat=2
-        )
-        return _settle(session, case, finding, doubtful, decision, actor, now)
+        decision = a.enter("settle", evidence, values=values, round_=first.round, seat=2)
+        return _settle(a, finding, doubtful, decision)
 
-    return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now)
+    return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
 
 
-def _settle(
-    session: Session,
-    case: Case,
-    finding: Finding,
-    doubtful: list[Effect],
-    decision: Decision,
-    actor: Who,
-    now: datetime,
-) -> str:
+def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decision) -> str:
+    session, case = a.session, a.case
     undo = case.step == Step.UNDO
     facts = acting.facts_of(decision) | {"finding": str(finding), "effects": [one.key for one in doubtful]}
     put: dict[str, Any] = {"reason": None, "category": None}
@@ -73,7 +67,7 @@ def _settle(
         case Finding.APPLIED:
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "applied"})
-                session.add(subject.evidence_receipt(one, decision, now))
+                session.add(subject.evidence_receipt(one, decision, a.now))
             session.flush()
             target = lifecycle.ROLLED_BACK if undo else lifecycle.COMPLETED_APPLY
             verb, message = Verb.SETTLE, "Settled: it was applied."
@@ -95,13 +89,13 @@ def _settle(
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
             verb = Verb.RETRY if undo else Verb.SETTLE
             target = lifecycle.PENDING_UNDO if undo else lifecycle.PENDING_APPLY
-            put["due_at"] = now
+            put["due_at"] = a.now
             message = "Settled: it is sent again with the same key."
     if target == lifecycle.COMPLETED_APPLY:
         put["outcome"] = str(Outcome.APPLIED)
-    acting.move(session, case, verb, target, actor, facts, put, now)
+    a.move(verb, target, facts, put)
     if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
         wished = session.get(Decision, case.rollback_decision)
         assert wished is not None
-        actions.begin_rollback(session, case, wished, acting.by(actor), now=now)
+        actions.begin_rollback(session, case, wished, acting.by(a.actor), now=a.now)
     return message

@@ -1,8 +1,10 @@
 """A case as it is put before a person or a model: request, answers, related facts, current proposal, and the digest
 of exactly what is shown, which a decision is bound to."""
 
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,10 @@ from core.lifecycle import ENDED, State
 from core.moves import place_of
 from core.permissions import What
 from storage import cases, people
-from storage.tables import Case, Decision, Effect, Proposal, Receipt
+from storage.tables import Answer, Case, Decision, Effect, Proposal, Receipt
+
+MOST_RELATED = 50
+FINGERPRINT = "request:"  # Begins the reference that is a digest of the whole request.
 
 STATE_WORDS = {
     State.PENDING: "pending",
@@ -40,84 +45,196 @@ class Subject:
     digest: str
 
 
-def load(session: Session, case: Case) -> Subject:
-    """Everything that the workflow's methods, the review page and the digest are made of."""
+@dataclass(frozen=True)
+class Papers:
+    """What people have added to a case so far, oldest first."""
+
+    case: Case
+    answers: Sequence[Answer]
+    decisions: Sequence[Decision]
+
+    @cached_property
+    def what(self) -> What:
+        """The case as the permission rules see it."""
+        approvals = [one for one in self.decisions if one.verdict == "approve"]
+        return What(
+            place=place_of(self.case),
+            submitted_by=self.case.submitted_by,
+            answered_by=frozenset(one.person_id for one in self.answers if one.person_id is not None),
+            approved_by=approvals[-1].person_id if approvals else None,
+        )
+
+    @property
+    def last_round(self) -> int:
+        """The round of the latest decision; 0 when there is none."""
+        return max((one.round for one in self.decisions), default=0)
+
+    @property
+    def answered(self) -> tuple[workflow.Answer, ...]:
+        """The answers, without a question that still waits for one."""
+        return tuple(workflow.Answer(one.question, one.text) for one in self.answers if one.text is not None)
+
+    @property
+    def note(self) -> str | None:
+        """The reviewer's words at the last re-run."""
+        return next((one.note for one in reversed(self.decisions) if one.verdict == "rerun"), None)
+
+
+def papers(session: Session, case: Case) -> Papers:
+    """What people have added to this case."""
+    return Papers(case, cases.answers(session, case_id=case.id), cases.decisions(session, case_id=case.id))
+
+
+def load(session: Session, case: Case, known: Papers | None = None) -> Subject:
+    """Everything that the workflow's methods, the review page and the digest are made of. `known`: read already."""
     try:
         kind = workflow.get(case.workflow)
     except KeyError as error:
         raise errors.ActionError(f"Case {case.number} cannot be shown: {error.args[0]}.") from None
-    submission = submission_of(session, case, lenient=True)
+    known = known or papers(session, case)
+    body = cases.requests(session, case_ids=[case.id])[case.id]
+    others = related(session, [case]).get(case.id, ())
+    submission = Told(case.created_at, body, known.answered, known.note, others).submission(kind, lenient=True)
     proposal = current_proposal(session, case)
     shown = {
         "case": str(case.id),
-        "request": _body(session, case),
+        "request": body,
         "answers": [[one.question, one.text] for one in submission.answers],
         "proposal": {"id": str(proposal.id), "values": proposal.values, "flags": proposal.flags} if proposal else None,
     }
     return Subject(kind, submission, proposal, audit.digest(shown))
 
 
-def submission_of(session: Session, case: Case, *, lenient: bool = False) -> workflow.Submission[Any]:
-    """The frozen submission that the workflow is given.
+@dataclass(frozen=True)
+class Told:
+    """What is known of a case before anybody judges it, as it is stored."""
 
-    Raises `ValidationError` for a request that does not fit the workflow any more; with `lenient` it is taken as it
-    stands, so that people can still see the case and close it.
-    """
-    kind = workflow.get(case.workflow)
-    body = _body(session, case)
-    try:
-        request = kind.Request.model_validate_json(audit.canonical(body))
-    except ValidationError:
-        if not lenient:
-            raise
-        request = kind.Request.model_construct(**body)
-    answered = [one for one in cases.answers(session, case_id=case.id) if one.text is not None]
-    notes = [one.note for one in cases.decisions(session, case_id=case.id) if one.verdict == "rerun"]
-    return workflow.Submission(
-        request=request,
-        submitted_at=case.created_at,
-        answers=tuple(workflow.Answer(one.question, one.text or "") for one in answered),
-        note=notes[-1] if notes else None,
-        related=related(session, case, workflow.references(request)),
-    )
+    submitted_at: datetime
+    body: dict[str, Any]
+    answers: tuple[workflow.Answer, ...]
+    note: str | None
+    related: tuple[workflow.Related, ...]
+
+    def submission(self, kind: workflow.Workflow[Any, Any], *, lenient: bool = False) -> workflow.Submission[Any]:
+        """The frozen submission that the workflow is given.
+
+        Raises `ValidationError` for a request that does not fit the workflow any more; with `lenient` it is taken as
+        it stands, so that people can still see the case and close it.
+        """
+        try:
+            request = kind.Request.model_validate_json(audit.canonical(self.body))
+        except ValidationError:
+            if not lenient:
+                raise
+            request = kind.Request.model_construct(**self.body)
+        return workflow.Submission(
+            request=request,
+            submitted_at=self.submitted_at,
+            answers=self.answers,
+            note=self.note,
+            related=self.related,
+        )
 
 
-def _body(session: Session, case: Case) -> dict[str, Any]:
-    row = cases.request(session, case_id=case.id)
-    if row is None:
-        raise LookupError(f"case {case.number} has no request")
-    return row.body
+def told_of(session: Session, about: Sequence[Case]) -> dict[UUID, Told]:
+    """What is known of these cases, by id: a few statements however many there are."""
+    ids = [case.id for case in about]
+    bodies = cases.requests(session, case_ids=ids)
+    answered: dict[UUID, list[workflow.Answer]] = {}
+    for one in cases.answers_of(session, case_ids=ids):
+        answered.setdefault(one.case_id, []).append(workflow.Answer(one.question, one.text or ""))
+    notes = cases.rerun_notes(session, case_ids=ids)
+    others = related(session, about)
+    return {
+        case.id: Told(
+            case.created_at,
+            bodies[case.id],
+            tuple(answered.get(case.id, ())),
+            notes.get(case.id),
+            others.get(case.id, ()),
+        )
+        for case in about
+        if case.id in bodies
+    }
 
 
-def related(session: Session, case: Case, references: tuple[str, ...]) -> tuple[workflow.Related, ...]:
-    """Other cases about the same references, with what they moved."""
-    others = cases.sharing(session, workflow=case.workflow, references=references, besides=case.id)
-    ids = [one.id for one in others]
+def related(session: Session, about: Sequence[Case]) -> dict[UUID, tuple[workflow.Related, ...]]:
+    """For each of these cases the others that name the same references, oldest first, with what they moved."""
+    named = _references(session, [case.id for case in about])
+    sharing: dict[tuple[str, str], list[UUID]] = {}
+    for name in {case.workflow for case in about}:
+        wanted = sorted({one for case in about if case.workflow == name for one in named.get(case.id, ())})
+        for reference, case_id in cases.naming(session, workflow=name, references=wanted):
+            sharing.setdefault((name, reference), []).append(case_id)
+    ids = {
+        case.id: {one for name in named.get(case.id, ()) for one in sharing.get((case.workflow, name), ())} - {case.id}
+        for case in about
+    }
+    found = _as_related(session, {one for others in ids.values() for one in others})
+    return {
+        case_id: tuple(sorted((found[one] for one in others), key=lambda one: one.number)[:MOST_RELATED])
+        for case_id, others in ids.items()
+        if others
+    }
+
+
+def _as_related(session: Session, ids: Set[UUID]) -> dict[UUID, workflow.Related]:
+    if not ids:
+        return {}
     applied = cases.applied_minor(session, case_ids=ids)
-    named: dict[UUID, list[str]] = {}
-    for row in cases.references_of(session, case_ids=ids):
-        if not row.reference.startswith("request:"):
-            named.setdefault(row.case_id, []).append(row.reference)
-    return tuple(
-        workflow.Related(
+    named = _references(session, ids)
+    return {
+        one.id: workflow.Related(
             number=one.number,
             state=one.state,
             outcome=one.outcome,
-            references=tuple(sorted(named.get(one.id, ()))),
+            references=tuple(sorted(name for name in named.get(one.id, ()) if not name.startswith(FINGERPRINT))),
             applied_minor=applied.get(one.id, (0, None))[0],
             currency=applied.get(one.id, (0, None))[1],
             is_open=State(one.state) not in ENDED,
         )
-        for one in others
-    )
+        for one in cases.with_ids(session, case_ids=ids).values()
+    }
 
 
-def open_cases_about(
-    session: Session, workflow_name: str, references: tuple[str, ...], *, besides: UUID | None
-) -> tuple[int, ...]:
-    """The numbers of open cases that name one of these references, or are the same request word for word."""
-    found = cases.sharing(session, workflow=workflow_name, references=references, besides=besides)
-    return tuple(one.number for one in found if State(one.state) not in ENDED)
+def _references(session: Session, ids: Collection[UUID]) -> dict[UUID, list[str]]:
+    named: dict[UUID, list[str]] = {}
+    for row in cases.references_of(session, case_ids=ids):
+        named.setdefault(row.case_id, []).append(row.reference)
+    return named
+
+
+def open_about(
+    session: Session, workflow_name: str, references: Sequence[str], *, besides: UUID | None = None
+) -> list[Case]:
+    """Open cases that name one of these references, or are the same request word for word; the oldest first."""
+    ids = {case_id for _, case_id in cases.naming(session, workflow=workflow_name, references=references)} - {besides}
+    found = [one for one in cases.with_ids(session, case_ids=ids).values() if State(one.state) not in ENDED]
+    return sorted(found, key=lambda one: one.number)[:MOST_RELATED]
+
+
+class Similar:
+    """Which open cases name the same as new ones do: those in the store, and those entered just before in one batch."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._numbers: dict[tuple[str, str], set[int]] = {}
+
+    def look_up(self, workflow_name: str, references: Collection[str]) -> None:
+        """Find the open cases of the store that name one of these."""
+        pairs = cases.naming(self._session, workflow=workflow_name, references=sorted(references))
+        found = cases.with_ids(self._session, case_ids={case_id for _, case_id in pairs})
+        for reference, case_id in pairs:
+            if State(found[case_id].state) not in ENDED:
+                self._numbers.setdefault((workflow_name, reference), set()).add(found[case_id].number)
+
+    def add(self, workflow_name: str, references: Sequence[str], number: int) -> tuple[int, ...]:
+        """The numbers of the open cases that name one of these, the lowest first; from now on `number` is one."""
+        lists = [self._numbers.setdefault((workflow_name, reference), set()) for reference in references]
+        others = sorted({one for numbers in lists for one in numbers})[:MOST_RELATED]
+        for numbers in lists:
+            numbers.add(number)
+        return tuple(others)
 
 
 def current_proposal(session: Session, case: Case) -> Proposal | None:
@@ -125,20 +242,7 @@ def current_proposal(session: Session, case: Case) -> Proposal | None:
     latest = cases.latest_proposal(session, case_id=case.id)
     if latest is None:
         return None
-    tries = [one for one in cases.attempts(session, case_id=case.id) if one.step == "propose" and one.kind != "open"]
-    return latest if tries and tries[-1].id == latest.attempt_id else None
-
-
-def what(session: Session, case: Case) -> What:
-    """The case as the permission rules see it."""
-    answered = {one.person_id for one in cases.answers(session, case_id=case.id) if one.person_id is not None}
-    approvals = [one for one in cases.decisions(session, case_id=case.id) if one.verdict == "approve"]
-    return What(
-        place=place_of(case),
-        submitted_by=case.submitted_by,
-        answered_by=frozenset(answered),
-        approved_by=approvals[-1].person_id if approvals else None,
-    )
+    return latest if cases.last_try(session, case_id=case.id) == latest.attempt_id else None
 
 
 def name_of(session: Session, actor_kind: str, actor: str) -> str:

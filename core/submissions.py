@@ -1,7 +1,7 @@
 """Submitting: a request becomes a case, once. The same person with the same key gets the same case again."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,13 +10,15 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from uuid_utils.compat import uuid7
 
 from core import acting, audit, clock, errors, moves, people, subject, workflow
-from core.lifecycle import State, Step
-from core.permissions import Act, Who
+from core.lifecycle import State
+from core.permissions import Act, Who, may
 from core.settings import Settings
 from storage import cases, database
+from storage.group import Group
 from storage.tables import Case, Reference, Request
 
 
@@ -51,72 +53,110 @@ def submit(
     now: datetime | None = None,
 ) -> Submitted:
     """Make a case of a request. The same person with the same key gets the same case again; a key that was used for
-    something else is refused with `KeyUsed`."""
+    something else is refused with `KeyUsed`. Many threads' submissions share a commit; each returns after its own."""
     now = now or clock.now()
-    body = request.model_dump(mode="json")
     if key is not None and not 1 <= len(key) <= 200:
         raise errors.Incomplete("A submission key has 1 to 200 characters.", {"key": "1 to 200 characters"})
-    try:
-        return _submit(request, body, actor, settings, workflow_name, key, demo, now)
-    except IntegrityError:
-        if key is None:
-            raise
-        # Another transaction committed this key between our look and our insert: now it is found.
-        return _submit(request, body, actor, settings, workflow_name, key, demo, now)
+    deadline_at = now + timedelta(seconds=settings.case_deadline_seconds)
+    body = request.model_dump(mode="json")
+    names = tuple(name[:200] for name in workflow.references(request))
+    return _group(_Wanted(uuid7(), names, body, actor, workflow_name, key, demo, deadline_at, now))
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """One submission on its way into the store, with the identity that its case will have."""
+
+    case_id: UUID
+    names: tuple[str, ...]
+    body: dict[str, Any]
+    actor: Who
+    workflow: str
+    key: str | None
+    demo: bool
+    deadline_at: datetime
+    now: datetime
+
+
+def _write(batch: Sequence[_Wanted]) -> list[Submitted | Exception]:
+    """Enter all of these, with an answer or a refusal for each."""
+    first: dict[object, _Wanted] = {}
+    for one in batch:
+        first.setdefault((one.actor.id, one.key) if one.key is not None else one.case_id, one)
+    answers = acting.until_known(lambda: _enter(list(first.values())))
+    again = [one for one in batch if one.case_id not in answers]
+    if again:  # The same key twice in one batch: the second finds the case that the first has just made.
+        answers |= acting.until_known(lambda: _enter(again))
+    return [answers[one.case_id] for one in batch]
+
+
+_group: Group[_Wanted, Submitted] = Group(_write, common=(errors.StoreAway, database.Away))
+
+
+@retry(retry=retry_if_exception_type(IntegrityError), stop=stop_after_attempt(2), reraise=True)
 @database.rerun
-def _submit(
-    request: BaseModel,
-    body: dict[str, Any],
-    actor: Who,
-    settings: Settings,
-    workflow_name: str,
-    key: str | None,
-    demo: bool,
-    now: datetime,
-) -> Submitted:
+def _enter(batch: Sequence[_Wanted]) -> dict[UUID, Submitted | Exception]:
+    """One transaction for all of these, by the id that each case has or would have had.
+
+    Tried a second time when another process committed one of the keys between our look and our insert, or when a commit
+    of our own whose answer was lost turns out to have been made: then it is found.
+    """
     with database.transaction() as session:
-        people.allow(people.fresh(session, actor), Act.SUBMIT)
-        if key is not None:
-            earlier = cases.by_submission_key(session, person_id=actor.id, key=key)
-            if earlier is not None:
-                return _same_again(session, earlier, body)
         installation = acting.installation_id(session)
-        fingerprint = f"request:{audit.seal(body, installation.hex)}"
-        names = workflow.references(request)
-        similar = subject.open_cases_about(session, workflow_name, (*names, fingerprint), besides=None)
-        case = Case(
-            id=uuid7(),
-            number=cases.take_number(session),
-            workflow=workflow_name,
-            state=str(State.PENDING),
-            step=str(Step.PROPOSE),
-            demo=demo,
-            submitted_by=actor.id,
-            submission_key=key,
-            created_at=now,
-            since=now,
-            due_at=now,
-            deadline_at=now + timedelta(seconds=settings.case_deadline_seconds),
-        )
+        submitters = people.fresh_all(session, [one.actor for one in batch])
+        earlier = cases.by_submission_keys(session, keys=[(one.actor.id, one.key) for one in batch if one.key])
+        saved = cases.with_ids(session, case_ids=[one.case_id for one in batch])
+        answers: dict[UUID, Submitted | Exception] = {
+            case.id: Submitted(case.id, case.number, case.state, False) for case in saved.values()
+        }
+        new: list[_Wanted] = []
+        for one in (one for one in batch if one.case_id not in saved):
+            found = earlier.get((one.actor.id, one.key or ""))
+            reason = may(submitters[one.actor.id], Act.SUBMIT) if one.actor.id in submitters else people.GONE
+            if reason is not None:
+                answers[one.case_id] = errors.Forbidden(reason)
+            elif found is not None:
+                answers[one.case_id] = _same_again(session, found, one.body)
+            else:
+                new.append(one)
+        if new:
+            answers |= _insert(session, new, installation)
+    return answers
+
+
+def _insert(session: Session, new: Sequence[_Wanted], installation: UUID) -> dict[UUID, Submitted]:
+    """The rows of these new cases, their first events, and the answer to each."""
+    now = max(one.now for one in new)  # Those that were entered together are as old as each other.
+    last = cases.take_numbers(session, count=len(new))
+    named = {one.case_id: (*one.names, f"{subject.FINGERPRINT}{audit.seal(one.body, installation.hex)}") for one in new}
+    similar = subject.Similar(session)
+    for name in {one.workflow for one in new}:
+        similar.look_up(name, {ref for one in new if one.workflow == name for ref in named[one.case_id]})
+    answers, opened, requests, references = {}, [], [], []
+    for number, one in enumerate(new, start=last - len(new) + 1):
         salt = secrets.token_hex(16)
-        seal = audit.seal(body, salt)
-        moves.open_case(
-            session,
-            case,
-            actor=acting.by(actor),
-            facts={"request": seal, "workflow": workflow_name, "demo": demo},
-            now=now,
-        )
-        session.add(Request(case_id=case.id, body=body, salt=salt, seal=seal))
-        for reference in (*names, fingerprint):
-            session.add(Reference(case_id=case.id, reference=reference[:200], workflow=workflow_name))
-        return Submitted(case.id, case.number, case.state, False, similar)
+        seal = audit.seal(one.body, salt)
+        row = {
+            "id": one.case_id, "number": number, "workflow": one.workflow, "demo": one.demo,
+            "submitted_by": one.actor.id, "submission_key": one.key, "created_at": now, "since": now, "due_at": now,
+            "deadline_at": one.deadline_at,
+        }  # fmt: skip
+        opened.append((row, acting.by(one.actor), {"request": seal, "workflow": one.workflow, "demo": one.demo}))
+        requests.append({"case_id": one.case_id, "body": one.body, "salt": salt, "seal": seal})
+        references += [
+            {"case_id": one.case_id, "reference": name, "workflow": one.workflow}
+            for name in dict.fromkeys(named[one.case_id])
+        ]
+        others = similar.add(one.workflow, named[one.case_id], number)
+        answers[one.case_id] = Submitted(one.case_id, number, str(State.PENDING), False, others)
+    moves.open_cases(session, opened, now=now)
+    cases.insert_all(session, Request, rows=requests)
+    cases.insert_all(session, Reference, rows=references)
+    return answers
 
 
-def _same_again(session: Session, earlier: Case, body: dict[str, Any]) -> Submitted:
+def _same_again(session: Session, earlier: Case, body: dict[str, Any]) -> Submitted | errors.KeyUsed:
     stored = cases.request(session, case_id=earlier.id)
     if stored is None or audit.seal(body, stored.salt) != stored.seal:
-        raise errors.KeyUsed(earlier.number)
+        return errors.KeyUsed(earlier.number)
     return Submitted(earlier.id, earlier.number, earlier.state, True)

@@ -7,6 +7,7 @@ chain: give `anchor` the sequence number and hash that an earlier run printed, t
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import UUID
 from sqlmodel import Session, select
 
 from core import audit, clock, effects, lifecycle, money, moves
-from core.lifecycle import Outcome, Place, State, Step
+from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.permissions import Role
 from core.receivers.ledger import Ledger
 from storage import cases, database, events
@@ -109,19 +110,28 @@ class _Rows:
 
 
 def verify(
-    *, ledger: Ledger | None = None, anchor: tuple[int, str] | None = None, now: datetime | None = None
+    *,
+    ledger: Ledger | None = None,
+    anchor: tuple[int, str] | None = None,
+    now: datetime | None = None,
+    of: Session | None = None,
 ) -> Report:
     """Check everything. `ledger` adds the comparison with the built-in receiver; `anchor` is (sequence, hash) of an
-    earlier report."""
+    earlier report; `of` is a session of another store than the open one, such as a backup."""
     now = now or clock.now()
-    with database.reading() as session:
-        installation = cases.installation(session)
-        if installation is None:
-            raise database.StoreError("the database has no installation row: it was removed or never made")
-        head = (installation.head_seq, installation.head_hash)
-        chain, by_case, count = _chain(session, head, anchor)
-        rows = _load(session, installation.id, by_case)
-    checks = [*chain, *(check(rows, now) for check in _CHECKS)]
+    try:
+        with database.reading() if of is None else nullcontext(of) as session:
+            installation = cases.installation(session)
+            if installation is None:
+                raise database.StoreError("the database has no installation row: it was removed or never made")
+            head = (installation.head_seq, installation.head_hash)
+            chain, by_case, count = _chain(session, head, anchor)
+            rows = _load(session, installation.id, by_case)
+        checks = [*chain, *(check(rows, now) for check in _CHECKS)]
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # An id, a time, a text that is none.
+        raise database.StoreError(
+            f"the database is damaged: a value cannot be read ({type(error).__name__})"
+        ) from error
     if ledger is not None:
         checks += _against_ledger(rows, ledger)
     order = sorted(checks, key=lambda one: (one.id[0], int(one.id[1:])))
@@ -244,17 +254,27 @@ def _decided(rows: _Rows, _now: datetime) -> Check:
 
 
 def _separate(rows: _Rows, _now: datetime) -> Check:
-    check = Check("I4", "nobody decided a case that they submitted or answered a question about")
+    check = Check("I4", "nobody decided a case that they submitted or answered about, and two settled a doubt")
     for case in rows.cases.values():
+        trail = rows.events.get(case.id, [])
+        decided_at = {one.data["decision"]: one.seq for one in trail if "decision" in one.data}
         for one in rows.decisions.get(case.id, []):
             if one.actor_kind != "person" or one.verdict == "roll_back":
                 continue
-            own = {case.submitted_by} | {
-                answer.person_id
-                for answer in rows.answers.get(case.id, [])
-                if answer.person_id and answer.answered_at and answer.answered_at <= one.at
+            # In the order of the chain, not of the clock, which may have been set back between the two.
+            own = {str(case.submitted_by)} | {
+                event.actor
+                for event in trail
+                if event.kind == Verb.ANSWER and event.seq < decided_at.get(str(one.id), 0)
             }
-            check.look(one.person_id not in own, f"case {case.number}: its own submitter decided ({one.verdict})")
+            check.look(str(one.person_id) not in own, f"case {case.number}: its own submitter decided ({one.verdict})")
+        seats = {(one.round, one.seat): one.person_id for one in rows.decisions.get(case.id, [])}
+        rounds = {str(one.id): one.round for one in rows.decisions.get(case.id, [])}
+        for event in trail:
+            if event.kind in (Verb.SETTLE, Verb.GIVE_UP_UNDO):
+                found = rounds.get(str(event.data.get("decision")), 0)
+                two = {seats.get((found, 1)), seats.get((found, 2))} - {None}
+                check.look(len(two) == 2, f"case {case.number}: what became of an effect was not settled by two people")
     return check
 
 
@@ -281,11 +301,12 @@ def _approved(rows: _Rows, _now: datetime) -> Check:
     check = Check("I6", "an effect exists exactly where a decision ordered it, with the digests that were decided")
     for case in rows.cases.values():
         ordered = {one.id: one for one in rows.decisions.get(case.id, [])}
-        told: dict[str, str] = {}
-        for event in rows.events.get(case.id, []):
-            for named in event.data.get("effects", []):
-                if isinstance(named, dict):
-                    told[named["key"]] = named["payload"]
+        told = {  # A key that was taken back before it left is used again, for what is decided next.
+            (named["key"], named["payload"])
+            for event in rows.events.get(case.id, [])
+            for named in event.data.get("effects", [])
+            if isinstance(named, dict)
+        }
         for effect in rows.effects.get(case.id, []):
             decision = ordered.get(effect.decision_id)
             allowed = ("roll_back", "retry") if effect.kind == "undo" else ("approve", "retry")
@@ -295,7 +316,7 @@ def _approved(rows: _Rows, _now: datetime) -> Check:
             )
             right = audit.digest({"payload": effect.payload})
             check.look(
-                effect.payload_digest == right and told.get(effect.key) == right,
+                effect.payload_digest == right and (effect.key, right) in told,
                 f"case {case.number}: the payload of effect {effect.key[:12]}… is not the one that was decided",
             )
         for decision in ordered.values():
@@ -372,7 +393,7 @@ def _rejected(rows: _Rows, _now: datetime) -> Check:
     for effect, attempts in _effects_with_attempts(rows):
         if effect.state != "rejected":
             continue
-        unsure = [one for one in attempts if one.kind in ("open", "unknown", "lost")]
+        unsure = [one for one in attempts if one.kind in ("open", "unknown", "lost", "applied")]
         settled = any(one.verdict == "settle" for one in rows.decisions.get(effect.case_id, []))
         check.look(not unsure or settled, f"effect {effect.key[:12]}… is refused with {len(unsure)} tries in doubt")
     return check
@@ -546,7 +567,7 @@ def _against_ledger(rows: _Rows, ledger: Ledger) -> list[Check]:
         net = sum(
             (1 if there[one.key].kind == "apply" else -1) * there[one.key].amount_minor
             for one in rows.effects.get(case.id, [])
-            if one.key in there
+            if one.key in there and one.state != "void"
         )
         zero.look(net == 0, f"case {case.number} is rolled back and {net} minor units are still credited")
     return [once, known, present, zero]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
@@ -252,6 +252,7 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
+@lru_cache(maxsize=64)
 def prompt_version(workflow: Workflow[Any, Any], instructions: str, model: str) -> str:
     """The digest of all that shapes an answer but the case: instructions with policy, schema, model."""
     return audit.digest(

@@ -22,23 +22,19 @@ except errors.NotFound as error:
 
 case = seen.case
 with st.container(horizontal=True, vertical_alignment="center", key="case-head"):
-    st.title(f"Case {case.number}", width="content")
+    st.title(f"Case {case.number}", anchor=False, width="content")
     badges.of_case(case.state, case.step, case.outcome)
     if case.demo:
         st.badge("Demo", color="gray")
     st.space("stretch")
     if case.amount_minor:
         st.text(money.show(case.amount_minor, case.currency))
-plain.quiet(f"{seen.kind.title} · submitted by {seen.name(case.submitted_by)} {times.ago(case.created_at)}")
+plain.quiet(f"{seen.kind.title} · submitted {times.ago(case.created_at)} by {seen.name(case.submitted_by)}")
 
 pulse.hold(seen, who=who, key="case")
-if case.reason:
-    notice.box("info", case.reason)
-if seen.similar:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("Open about the same:", width="content")
-        for number in seen.similar[:6]:
-            access.link("case", f"Case {number}", case=number)
+if why := badges.why(case.state, case.reason):
+    notice.box("info", why)
+request.similar(seen)
 
 timeline.ribbon(seen)
 acting.buttons(seen, who=who)

@@ -1,84 +1,81 @@
 """Inbox: what needs you, the most pressing first."""
 
-from datetime import timedelta
+from collections.abc import Sequence
 
 import streamlit as st
 
 from core import cases, clock
+from core.cases import Row
 from core.lifecycle import State
 from core.permissions import Role
-from pages.parts import access, lists, questions, times
+from pages.parts import access, lists, questions, queue, times
 
-SOON = timedelta(hours=1)
-COLUMNS = ("Case", "Asks", "Amount", "Due", "From", "Submitted", "Why")
+MINE = 50
 
 who = access.open_page("inbox")
 seen = cases.overview()
-waiting = cases.waiting(who)
 
 st.title("Inbox")
 
 if who.role is Role.SUBMITTER:
-    mine = cases.listed(who, limit=50)
-    questions.show(waiting, who=who, key="inbox.question")
+    questions.show(cases.waiting(who), who=who, key="inbox.question")
     st.subheader("Your cases")
+    mine = cases.listed(who, limit=MINE)
     if mine:
         lists.show(
-            mine, columns=("Case", "Asks", "State", "Submitted", "Why"), who=who, key="inbox.mine", alt="Your cases"
+            mine, columns=("Case", "State", "Asks", "Submitted", "Why"), who=who, key="inbox.mine", alt="Your cases"
         )
     else:
         st.caption("You have not submitted a case yet.")
-    access.link("submit", "New case", icon=":material/add_circle:")
+    with st.container(horizontal=True):
+        access.link("submit", "New case", icon=":material/add_circle:")
+        if len(mine) == MINE:
+            access.link("cases", "All your cases", icon=":material/list_alt:")
     st.stop()
 
-soon = [row for row in waiting if row.case.deadline_at and row.case.deadline_at - clock.now() < SOON]
-escalated = [row for row in waiting if row.case.state == State.ESCALATED]
-held = seen.places.get("pending/apply", 0)
-with st.grid(4, min_column_width=150, border=False):
-    st.metric("Needs you", len(waiting), border=True, icon=":material/inbox:")
-    st.metric("Due within an hour", len(soon), border=True, icon=":material/alarm:")
-    st.metric("Escalated", seen.in_state(State.ESCALATED), border=True, icon=":material/priority_high:")
-    st.metric("Approved, on hold", held, border=True, icon=":material/hourglass_top:")
-
 if who.role not in (Role.REVIEWER, Role.LEAD):
-    st.caption("Nothing is decided by this role.")
+    queue.tiles(None, seen)
+    st.caption(f"{'An' if str(who.role)[0] in 'aeiou' else 'A'} {who.role} decides no cases.")
     access.link("cases", "See all cases", icon=":material/list_alt:")
     st.stop()
 
-stuck = cases.stuck(who)
-if stuck:
-    st.subheader("Only a lead can free these")
-    columns = ("Case", "Asks", "State", "Amount", "Submitted", "Why")
-    lists.show(stuck, columns=columns, who=who, key="inbox.stuck", alt="Cases that failed or are in doubt", to="case")
-    if waiting:
-        st.subheader("Waiting for a decision")
+line = queue.read(who, seen, limit=queue.rows_wanted(), now=clock.now())
+queue.tiles(line, seen)
+stuck = lists.stuck(who, seen)
+if stuck and line.rows:
+    st.subheader("Waiting for a decision")
 
-if not waiting:
+if not line.rows:
+    if not any(seen.places.values()):
+        st.caption("Nothing waits for you. There is no case yet.")
+        access.link("submit", "New case", icon=":material/add_circle:")
+        st.stop()
     last = f" The last decision was {times.ago(seen.last_decision)}." if seen.last_decision else ""
     st.caption(f":material/done_all: {'Nothing else' if stuck else 'Nothing'} waits for you.{last}")
     if seen.pending:
-        st.caption(f"{seen.pending} cases are still with the worker.")
+        st.caption(f"{seen.pending:,} {'case is' if seen.pending == 1 else 'cases are'} still with the worker.")
     access.link("metrics", "Metrics", icon=":material/monitoring:")
     st.stop()
 
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    kinds = {"All": waiting, "Due soon": soon, "Escalated": escalated}
-    chosen = st.segmented_control(
-        "Show",
-        list(kinds),
-        default="All",
-        required=True,
-        key="show",
-        bind="query-params",
-        label_visibility="collapsed",
-        format_func=lambda name: f"{name} {len(kinds[name])}",
-    )
-    st.space("stretch")
+kinds: dict[str, tuple[Sequence[Row], str]] = {
+    "All": (line.rows, f"{line.total:,}"),
+    "Due soon": (line.soon, line.soon_words),
+}
+columns = ("Case", "Due", "Amount", "Asks", "From", "Submitted", "Why")
+if who.role is Role.LEAD:
+    escalated = [row for row in line.rows if row.case.state == State.ESCALATED]
+    kinds["Escalated"] = (escalated, f"{line.escalated:,}")
+    columns = ("Case", "State", "Amount", "Due", "Asks", "From", "Why")
+nothing = {"Due soon": "Nothing that needs you is due within an hour.", "Escalated": "Nothing is escalated."}
+rows = kinds[queue.chosen(list(kinds))][0]
+# Side by side on the left: a table's own tools appear above its right end.
+with st.container(horizontal=True, vertical_alignment="center"):
     if st.button("Start reviewing", type="primary", icon=":material/play_arrow:", key="inbox.start", shortcut="S"):
-        access.go("review", case=waiting[0].case.number)
+        access.go("review", case=(rows or line.rows)[0].case.number)
+    queue.choose({name: f"{name} {count}" for name, (_, count) in kinds.items()})
 
-rows = kinds[chosen or "All"]
 if rows:
-    lists.show(rows, columns=COLUMNS, who=who, key="inbox.rows", alt="Cases that need you, the most pressing first")
+    lists.show(rows, columns=columns, who=who, key="inbox.rows", alt="Cases that need you, the most pressing first")
 else:
-    st.caption(f"None of the {len(waiting)} cases that need you is in this list.")
+    st.caption(nothing[queue.chosen(list(kinds))])
+queue.more(line)

@@ -4,27 +4,27 @@ from functools import partial
 
 import streamlit as st
 
-from core import cases, errors, lifecycle
+from core import cases, clock, errors, lifecycle
 from core.moves import place_of
 from core.permissions import Act
-from pages.parts import access, badges, bar, notice, panel, plain, proposal, pulse, request, times, verdicts
+from pages.parts import access, badges, bar, notice, panel, plain, proposal, pulse, queue, request, times, verdicts
 from pages.parts.verdicts import Shown
 
 who = access.open_page("review")
 verdicts.give(who)
 notice.show()
 
-queue = cases.waiting(who)
+overview = cases.overview()
+line = queue.read(who, overview, limit=queue.ROWS, now=clock.now())
 asked = st.query_params.get("case", "")
-if not asked and not queue:
+if not asked and not line.rows:
     st.title("Review")
-    seen_last = cases.overview().last_decision
-    last = f" The last decision was {times.ago(seen_last)}." if seen_last else ""
+    last = f" The last decision was {times.ago(overview.last_decision)}." if overview.last_decision else ""
     st.caption(f":material/done_all: Nothing is waiting for review.{last}")
     access.link("inbox", "Inbox", icon=":material/inbox:")
     st.stop()
 try:
-    seen = cases.view(cases.resolve(asked) if asked else queue[0].case.id, actor=who)
+    seen = cases.view(cases.resolve(asked) if asked else line.rows[0].case.id, actor=who)
 except errors.NotFound as error:
     st.title("Review")
     notice.box("refused", str(error))
@@ -38,7 +38,7 @@ shown = Shown(case.id, case.number, seen.digest, case.version, seen.proposal.id.
 refusal = cases.refusal(seen, Act.DECIDE, who)
 decidable = place_of(case) in lifecycle.REVIEWABLE and refusal is None
 with st.container(horizontal=True, vertical_alignment="center", key="review-head"):
-    st.title(f"Case {case.number}", width="content")
+    st.title(f"Case {case.number}", anchor=False, width="content")
     badges.of_case(case.state, case.step, case.outcome)
     if case.demo:
         st.badge("Demo", color="gray")
@@ -48,23 +48,18 @@ with st.container(horizontal=True, vertical_alignment="center", key="review-head
     if decidable:
         st.space("stretch")
         with st.container(horizontal=True, vertical_alignment="center", width="content", key="review-walk"):
-            bar.walk(shown, queue)
+            bar.walk(shown, line)
 
 if not decidable:
     if refusal is not None and place_of(case) in lifecycle.REVIEWABLE:
         notice.box("refused", refusal)
     panel.close()
-    bar.decided(seen, shown, who=who, queue=queue)
+    bar.decided(seen, shown, who=who, line=line)
     st.stop()
 
 if case.reason:
     plain.quiet(f"Why a person is asked: {case.reason}")
-if seen.similar:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(":orange[:material/content_copy:] Open about the same:", width="content")
-        for number in seen.similar[:6]:
-            access.link("case", f"Case {number}", case=number)
-
+request.similar(seen)
 kept = proposal.fill(seen, shown, who)
 if kept is not None:
     with st.container(horizontal=True, vertical_alignment="center", border=True):
@@ -73,7 +68,7 @@ if kept is not None:
 values, wrong = verdicts.final_values(seen, verdicts.typed(seen.kind, shown))
 found, more = proposal.checked(seen, values if values is not None else seen.proposal.values if seen.proposal else {})
 touched = values is not None and seen.proposal is not None
-wrong = (wrong | more if touched else {}) | verdicts.problems()
+wrong = (more | wrong if touched else {}) | verdicts.problems()  # What was typed wrong tells more.
 edited = proposal.edited_by(seen, values)
 
 left, right = st.columns([11, 10], gap="medium")
@@ -107,9 +102,11 @@ with right:
     with st.container(border=True, key="review-effects", gap="small"):
         st.subheader(":material/bolt: What will happen")
         proposal.what_will_happen(seen, found)
-    with st.expander("Quoted evidence", icon=":material/format_quote:"):
+    # Of a long message the marked places are scrolled away: then the quotes are open.
+    with st.expander("Quoted evidence", icon=":material/format_quote:", expanded=request.is_tall(seen)):
         proposal.quote_list(seen)
 
 question = found.route.question if found is not None and found.route.question else ""
-bar.decide(seen, shown, form=form, edits=len(edited), question=question)
+short = proposal.in_short(seen, found, edited=bool(edited), wrong=wrong)
+bar.decide(seen, shown, form=form, edits=len(edited), short=short, question=question)
 pulse.watch(seen)

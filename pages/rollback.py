@@ -8,6 +8,8 @@ from core.moves import place_of
 from core.permissions import Act
 from pages.parts import access, badges, lists, notice, pulse, rollbacks, timeline
 
+LISTED = 30
+
 who = access.open_page("rollback")
 st.title("Rollback")
 asked = st.query_params.get("case", "")
@@ -20,12 +22,16 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 
 if not asked:
     st.subheader("Applied lately")
-    applied = cases.listed(who, states=[str(State.COMPLETED)], step="apply", limit=30)
+    applied = cases.listed(who, states=[str(State.COMPLETED)], step="apply", limit=LISTED)
     if applied:
         lists.show(
-            applied, columns=("Case", "Asks", "Amount", "From", "Submitted"), who=who, key="rollback.rows",
+            applied, columns=("Case", "Amount", "Asks", "From", "Submitted"), who=who, key="rollback.rows",
             alt="Cases that were applied, the newest first", to="rollback",
         )  # fmt: skip
+        if len(applied) == LISTED:
+            access.link(
+                "cases", "All applied cases", icon=":material/list_alt:", state=str(State.COMPLETED), step="apply"
+            )
     else:
         st.caption("No case stands applied, so there is nothing to roll back.")
     st.stop()
@@ -38,7 +44,7 @@ except errors.NotFound as error:
 
 case = seen.case
 with st.container(horizontal=True, vertical_alignment="center", key="rollback-head"):
-    st.header(f"Case {case.number}", width="content")
+    st.header(f"Case {case.number}", anchor=False, width="content")
     badges.of_case(case.state, case.step, case.outcome)
     st.space("stretch")
     access.link("case", "Whole case", icon=":material/description:", case=case.number)

@@ -1,15 +1,22 @@
 """Statements over cases and what hangs on them, named for the question they answer. `core/moves.py` alone calls
 `change`: it is the guarded update that every state change goes through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, update
-from sqlmodel import Session, col, func, or_, select
+from sqlalchemy import BindParameter, Integer, Update, bindparam, insert, text, update
+from sqlalchemy.orm.attributes import instance_dict
+from sqlmodel import Session, SQLModel, col, func, or_, select
 
+from storage import installations
 from storage.tables import (
+    DUE,
+    HELD,
+    STUCK,
+    WITH_DEADLINE,
     Answer,
     Attempt,
     Case,
@@ -23,18 +30,81 @@ from storage.tables import (
     Reference,
     Request,
     Transcript,
+    table,
 )
 
 LAST_NUMBER = "case_number"
+
+_CASES = table(Case)
+_ATTEMPTS = table(Attempt)
+CLOSED = (
+    "kind", "category", "error", "ended_at", "seconds", "calls", "builtin", "prompt_version", "submission_digest",
+    "model_asked", "model_answered", "fingerprint", "request_id", "fresh_input", "cache_read", "cache_write",
+    "visible_output", "reasoning", "cost_status", "cost_nano_dollars", "cost_source",
+)  # fmt: skip
+_CLOSE = (
+    update(_ATTEMPTS).where(_ATTEMPTS.c.id == bindparam("attempt")).values({name: bindparam(name) for name in CLOSED})
+)
+_COUNTERS = table(Counter)
+_ADD = (
+    update(_COUNTERS)
+    .where(_COUNTERS.c.name == bindparam("counter"))
+    .values(value=_COUNTERS.c.value + bindparam("delta"))
+    .returning(_COUNTERS.c.value)
+)
+
+# What a new case has when nothing else is said.
+_NEW: Mapping[str, Any] = {"version": 1, "tries": 0, "epoch": 0, "beat": 0}
+# What an attempt has until it is closed.
+_OPENED: Mapping[str, Any] = {"kind": "open", "calls": 0, "builtin": False, "model_asked": None, "effect_id": None}
+
+
+@cache
+def _changing(columns: tuple[str, ...]) -> Update:
+    """The guarded update of these columns; one statement for a whole batch."""
+    read = ("id", "state", "step", "version", "epoch")
+    return (
+        update(_CASES)
+        .where(*(_CASES.c[name] == bindparam(f"was_{name}") for name in read))
+        .values({name: bindparam(name) for name in columns})
+    )
+
+
+# What every decision and every view of a case asks: built once, because building costs more than asking.
+_OF_CASE: BindParameter[Any] = bindparam("case")
+_OF_CASES: BindParameter[Any] = bindparam("cases", expanding=True)
+_GET = select(Case).where(col(Case.id) == _OF_CASE).execution_options(populate_existing=True)
+_GET_LOCKED = _GET.with_for_update(key_share=True)
+_REQUESTS = select(Request.case_id, col(Request.body)).where(col(Request.case_id).in_(_OF_CASES))
+_REFERENCES = select(Reference).where(col(Reference.case_id).in_(_OF_CASES))
+_NAMING = (
+    select(Reference.reference, Reference.case_id)
+    .where(
+        col(Reference.workflow) == bindparam("workflow"),
+        col(Reference.reference).in_(bindparam("references", expanding=True)),
+    )
+    .limit(bindparam("limit", type_=Integer))
+)
+_ANSWERS = select(Answer).where(col(Answer.case_id) == _OF_CASE).order_by(col(Answer.id))
+_DECISIONS = select(Decision).where(col(Decision.case_id) == _OF_CASE).order_by(col(Decision.id))
+_LATEST_PROPOSAL = select(Proposal).where(col(Proposal.case_id) == _OF_CASE).order_by(col(Proposal.id).desc()).limit(1)
+_LAST_TRY = (
+    select(Attempt.id)
+    .where(col(Attempt.case_id) == _OF_CASE, Attempt.step == "propose", Attempt.kind != "open")
+    .order_by(col(Attempt.n).desc())
+    .limit(1)
+)
 
 
 # --- One case ---------------------------------------------------------------------------------------------------
 
 
 def get(session: Session, *, case_id: UUID, lock: bool = False) -> Case | None:
-    """The case, fresh from the store; with `lock` no other transaction can change it meanwhile."""
-    statement = select(Case).where(Case.id == case_id).execution_options(populate_existing=True)
-    return session.exec(statement.with_for_update() if lock else statement).first()
+    """The case, fresh from the store; with `lock` no other transaction can change it meanwhile.
+
+    `key_share`, here and below: what only names the case, such as an event about it, does not wait for the lock.
+    """
+    return session.exec(_GET_LOCKED if lock else _GET, params={"case": case_id}).first()
 
 
 def id_of_number(session: Session, *, number: int) -> UUID | None:
@@ -47,31 +117,52 @@ def by_submission_key(session: Session, *, person_id: UUID, key: str) -> Case | 
     return session.exec(select(Case).where(Case.submitted_by == person_id, Case.submission_key == key)).first()
 
 
-def change(
-    session: Session, *, case_id: UUID, state: str, step: str, version: int, epoch: int, values: Mapping[str, Any]
-) -> bool:
-    """Change the case if it is still exactly as it was read. False: somebody else was faster."""
-    result = session.execute(
-        update(Case)
-        .where(
-            col(Case.id) == case_id,
-            col(Case.state) == state,
-            col(Case.step) == step,
-            col(Case.version) == version,
-            col(Case.epoch) == epoch,
-        )
-        .values(**values)
-        .returning(col(Case.id))
-        .execution_options(synchronize_session=False)
-    )
-    return result.first() is not None
+def by_submission_keys(session: Session, *, keys: Collection[tuple[UUID, str]]) -> dict[tuple[UUID, str], Case]:
+    """The cases that these people already submitted with these keys."""
+    found: dict[tuple[UUID, str], Case] = {}
+    for person_id in {person_id for person_id, _ in keys}:  # A pair of columns would find no index on SQLite.
+        wanted = [key for of, key in keys if of == person_id]
+        statement = select(Case).where(Case.submitted_by == person_id, col(Case.submission_key).in_(wanted))
+        found |= {(person_id, row.submission_key or ""): row for row in session.exec(statement).all()}
+    return found
+
+
+def insert_cases(session: Session, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write new cases; what `rows` leave out begins as `NEW` says."""
+    session.connection().execute(insert(_CASES), [{**_NEW, **row} for row in rows])
+
+
+def locked(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, Case]:
+    """These cases, fresh from the store and locked in the order of their ids."""
+    statement = select(Case).where(col(Case.id).in_(case_ids)).order_by(col(Case.id))
+    rows = session.exec(statement.with_for_update(key_share=True).execution_options(populate_existing=True)).all()
+    return {row.id: row for row in rows}
+
+
+def change(session: Session, *, changes: Sequence[tuple[Case, Mapping[str, Any]]]) -> int:
+    """Give each case these values if it is still exactly as it was read. Returns how many were; the others somebody
+    else moved first."""
+    batches: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for case, values in changes:
+        row = {
+            **values, "was_id": case.id, "was_state": case.state, "was_step": case.step,
+            "was_version": case.version, "was_epoch": case.epoch,
+        }  # fmt: skip
+        batches.setdefault(tuple(sorted(values)), []).append(row)
+    connection = session.connection()
+    changed = sum(connection.execute(_changing(columns), rows).rowcount for columns, rows in batches.items())
+    for case, values in changes if changed == len(changes) else ():
+        instance_dict(case).update(values)  # The row as it is now, without asking for it again.
+    return changed
 
 
 def beat(session: Session, *, holder: str, case_ids: Sequence[UUID]) -> int:
     """Say that this worker still works on these cases. Returns how many it still holds."""
+    held = select(Case.id).where(col(Case.id).in_(case_ids), Case.holder == holder, Case.state == "processing")
     result = session.execute(
         update(Case)
-        .where(col(Case.id).in_(case_ids), col(Case.holder) == holder, col(Case.state) == "processing")
+        # Locked in the order of the ids, as everybody does: an UPDATE alone takes them as they lie in the table.
+        .where(col(Case.id).in_(held.order_by(col(Case.id)).with_for_update(key_share=True)))
         .values(beat=col(Case.beat) + 1)
         .returning(col(Case.id))
         .execution_options(synchronize_session=False)
@@ -103,20 +194,22 @@ def wish_rollback(session: Session, *, case_id: UUID, decision_id: UUID) -> None
 
 
 def due(session: Session, *, now: datetime, steps: Sequence[str], limit: int) -> Sequence[Case]:
-    """Cases whose machine work is due, the longest due first; those another worker is claiming are passed over."""
+    """Cases whose machine work is due, the longest due first; those another worker is claiming are passed over. In
+    restored mode nothing is sent."""
     return session.exec(
         select(Case)
-        .where(col(Case.state).in_(("pending", "retrying")), col(Case.step).in_(steps), col(Case.due_at) <= now)
+        .where(text(DUE), col(Case.step).in_(steps), col(Case.due_at) <= now)
+        .where(or_(Case.step == "propose", installations.may_send()))
         .order_by(col(Case.due_at), col(Case.id))
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     ).all()
 
 
 def held(session: Session) -> Sequence[Case]:
     """Every case that some worker holds."""
-    return session.exec(select(Case).where(Case.state == "processing").order_by(col(Case.id))).all()
+    return session.exec(select(Case).where(text(HELD)).order_by(col(Case.id))).all()
 
 
 def overdue(session: Session, *, now: datetime, limit: int) -> Sequence[Case]:
@@ -124,27 +217,45 @@ def overdue(session: Session, *, now: datetime, limit: int) -> Sequence[Case]:
     return session.exec(
         select(Case)
         .where(
+            text(WITH_DEADLINE),
             col(Case.deadline_at) <= now,
             or_(
                 col(Case.state).in_(("waiting_for_review", "needs_information")),
                 (col(Case.step) == "propose") & col(Case.state).in_(("pending", "retrying")),
             ),
         )
-        .order_by(col(Case.id))
+        .order_by(col(Case.deadline_at), col(Case.id))
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     ).all()
 
 
+def from_the_future(session: Session, *, now: datetime, limit: int) -> Sequence[Case]:
+    """Cases whose machine work waits since a time that has not come: they were written under a wrong clock."""
+    return session.exec(
+        select(Case)
+        .where(text(DUE), col(Case.due_at) > now, col(Case.since) > now)
+        .order_by(col(Case.due_at), col(Case.id))
+        .limit(limit)
+        .with_for_update(skip_locked=True, key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def bring_forward(session: Session, *, case_id: UUID, due_at: datetime) -> None:
+    """Let the machine work of this case be due at another time, in the place where it stands."""
+    session.connection().execute(update(_CASES).where(_CASES.c.id == case_id).values(due_at=due_at))
+
+
 def next_due(session: Session) -> datetime | None:
     """When the next machine work is due; None when there is none."""
-    return session.exec(select(func.min(Case.due_at)).where(col(Case.state).in_(("pending", "retrying")))).one()
+    return session.exec(select(func.min(Case.due_at)).where(text(DUE))).one()
 
 
 def in_work(session: Session) -> int:
     """How many cases a worker holds."""
-    return session.exec(select(func.count()).select_from(Case).where(Case.state == "processing")).one()
+    return session.exec(select(func.count()).select_from(Case).where(text(HELD))).one()
 
 
 # --- What people ask --------------------------------------------------------------------------------------------
@@ -190,31 +301,41 @@ def to_review(session: Session, *, states: Sequence[str], not_submitted_by: UUID
 
 def stuck(session: Session, *, limit: int) -> Sequence[Case]:
     """Cases that only a lead can free: failed, or with an effect refused or in doubt; the oldest first."""
-    return session.exec(
-        select(Case)
-        .where(or_(Case.state == "failed", (Case.state == "escalated") & (Case.step != "review")))
-        .order_by(col(Case.since), col(Case.number))
-        .limit(limit)
-    ).all()
+    return session.exec(select(Case).where(text(STUCK)).order_by(col(Case.since), col(Case.number)).limit(limit)).all()
 
 
-def sharing(session: Session, *, workflow: str, references: Sequence[str], besides: UUID | None) -> Sequence[Case]:
-    """Other cases of the workflow that name one of these references, oldest first."""
+def naming(session: Session, *, workflow: str, references: Sequence[str], most: int = 50) -> list[tuple[str, UUID]]:
+    """Which cases of the workflow name these references, as (reference, case): about `most` of each, the oldest."""
     if not references:
         return []
-    ids = select(Reference.case_id).where(Reference.workflow == workflow, col(Reference.reference).in_(references))
-    statement = select(Case).where(col(Case.id).in_(ids)).order_by(col(Case.number)).limit(50)
-    if besides is not None:
-        statement = statement.where(Case.id != besides)
-    return session.exec(statement).all()
+    limit = most * len(references)
+    names = {"workflow": workflow, "references": list(references), "limit": limit + 1}
+    found = session.exec(_NAMING, params=names).all()
+    if len(found) > limit:  # Some reference is named very often: then each by itself, so that none hides another.
+        statement = select(Reference.reference, Reference.case_id).where(Reference.workflow == workflow)
+        found = [
+            row
+            for one in references
+            for row in session.exec(
+                statement.where(Reference.reference == one).order_by(col(Reference.case_id)).limit(most)
+            ).all()
+        ]
+    return [(reference, case_id) for reference, case_id in found]
 
 
-def references_of(session: Session, *, case_ids: Sequence[UUID]) -> Sequence[Reference]:
+def with_ids(session: Session, *, case_ids: Collection[UUID]) -> dict[UUID, Case]:
+    """These cases."""
+    if not case_ids:
+        return {}
+    return {row.id: row for row in session.exec(select(Case).where(col(Case.id).in_(case_ids))).all()}
+
+
+def references_of(session: Session, *, case_ids: Collection[UUID]) -> Sequence[Reference]:
     """What these cases name outside."""
-    return session.exec(select(Reference).where(col(Reference.case_id).in_(case_ids))).all()
+    return session.exec(_REFERENCES, params={"cases": list(case_ids)}).all()
 
 
-def applied_minor(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, tuple[int, str | None]]:
+def applied_minor(session: Session, *, case_ids: Collection[UUID]) -> dict[UUID, tuple[int, str | None]]:
     """Per case: the sum its effects moved and that was not undone, in minor units, with the currency."""
     rows = session.exec(
         select(Effect.case_id, Effect.kind, Effect.amount_minor, Effect.currency).where(
@@ -234,30 +355,92 @@ def request(session: Session, *, case_id: UUID) -> Request | None:
 
 def requests(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
     """The submitted requests of these cases."""
-    rows = session.exec(select(Request).where(col(Request.case_id).in_(case_ids))).all()
-    return {row.case_id: row.body for row in rows}
+    return dict(session.exec(_REQUESTS, params={"cases": list(case_ids)}).all())
 
 
 def answers(session: Session, *, case_id: UUID) -> Sequence[Answer]:
     """Questions and answers of a case, oldest first; the last may still be open."""
-    return session.exec(select(Answer).where(Answer.case_id == case_id).order_by(col(Answer.id))).all()
+    return session.exec(_ANSWERS, params={"case": case_id}).all()
+
+
+def answers_of(session: Session, *, case_ids: Sequence[UUID]) -> Sequence[Answer]:
+    """What was answered in these cases, oldest first."""
+    statement = select(Answer).where(col(Answer.case_id).in_(case_ids), col(Answer.text).is_not(None))
+    return session.exec(statement.order_by(col(Answer.id))).all()
+
+
+def rerun_notes(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """The reviewer's words at the last re-run of each of these cases, where there was one."""
+    rows = session.exec(
+        select(Decision.case_id, Decision.note)
+        .where(col(Decision.case_id).in_(case_ids), Decision.verdict == "rerun")
+        .order_by(col(Decision.id))
+    ).all()
+    return dict(rows)
 
 
 def attempts(session: Session, *, case_id: UUID) -> Sequence[Attempt]:
     return session.exec(select(Attempt).where(Attempt.case_id == case_id).order_by(col(Attempt.n))).all()
 
 
-def open_attempt(session: Session, *, case_id: UUID, epoch: int) -> Attempt | None:
-    """The attempt that was begun under this epoch."""
-    return session.exec(
-        select(Attempt)
-        .where(Attempt.case_id == case_id, Attempt.epoch == epoch, Attempt.kind == "open")
-        .execution_options(populate_existing=True)
-    ).first()
+def attempt_counts(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many attempts each of these cases has had; those without one are left out."""
+    rows = session.exec(
+        select(Attempt.case_id, func.count()).where(col(Attempt.case_id).in_(case_ids)).group_by(col(Attempt.case_id))
+    ).all()
+    return dict(rows)
 
 
-def attempt_count(session: Session, *, case_id: UUID) -> int:
-    return session.exec(select(func.count()).select_from(Attempt).where(Attempt.case_id == case_id)).one()
+def proposing_kinds(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """The kinds of the attempts at a proposal of each of these cases, oldest first."""
+    kinds: dict[UUID, list[str]] = {}
+    if case_ids:
+        for case_id, kind in session.exec(
+            select(Attempt.case_id, Attempt.kind)
+            .where(col(Attempt.case_id).in_(case_ids), Attempt.step == "propose")
+            .order_by(col(Attempt.n))
+        ).all():
+            kinds.setdefault(case_id, []).append(kind)
+    return kinds
+
+
+def insert_attempts(session: Session, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Open these attempts; what `rows` leave out is empty until they are closed."""
+    if rows:
+        session.connection().execute(insert(_ATTEMPTS), [{**_OPENED, **row} for row in rows])
+
+
+def ended_attempts(session: Session, *, ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When those of these attempts ended that have."""
+    rows = session.exec(select(Attempt.id, Attempt.ended_at).where(col(Attempt.id).in_(ids))).all()
+    return {attempt_id: ended_at for attempt_id, ended_at in rows if ended_at is not None}
+
+
+def close_attempts(session: Session, *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Close attempts, each a row with its `attempt` and every column of `CLOSED`."""
+    if rows:
+        session.connection().execute(_CLOSE, list(rows))
+
+
+def lose_attempts(session: Session, *, held: Sequence[tuple[UUID, int]], values: Mapping[str, Any]) -> None:
+    """Close the attempts that were opened under these epochs and never closed."""
+    for case_id, epoch in held:
+        session.connection().execute(
+            update(_ATTEMPTS)
+            .where(_ATTEMPTS.c.case_id == case_id, _ATTEMPTS.c.epoch == epoch, _ATTEMPTS.c.kind == "open")
+            .values(**values)
+        )
+
+
+def insert_all(session: Session, row: type[SQLModel], *, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write many rows of one table, by the names of its columns."""
+    if rows:
+        session.connection().execute(insert(table(row)), list(rows))
+
+
+def last_try(session: Session, *, case_id: UUID) -> UUID | None:
+    """The latest attempt at a proposal that has ended."""
+    return session.exec(_LAST_TRY, params={"case": case_id}).first()
 
 
 def transcript(session: Session, *, attempt_id: UUID) -> Transcript | None:
@@ -269,13 +452,16 @@ def proposals(session: Session, *, case_id: UUID) -> Sequence[Proposal]:
 
 
 def latest_proposal(session: Session, *, case_id: UUID) -> Proposal | None:
-    return session.exec(
-        select(Proposal).where(Proposal.case_id == case_id).order_by(col(Proposal.id).desc()).limit(1)
-    ).first()
+    return session.exec(_LATEST_PROPOSAL, params={"case": case_id}).first()
 
 
 def decisions(session: Session, *, case_id: UUID) -> Sequence[Decision]:
-    return session.exec(select(Decision).where(Decision.case_id == case_id).order_by(col(Decision.id))).all()
+    return session.exec(_DECISIONS, params={"case": case_id}).all()
+
+
+def last_decided(session: Session) -> datetime | None:
+    """When anybody decided last."""
+    return session.exec(select(func.max(Decision.at))).one()
 
 
 def last_round(session: Session, *, case_id: UUID) -> int:
@@ -301,9 +487,10 @@ def first_finding(session: Session, *, case_id: UUID, version: int) -> Decision 
 # --- Counters and small things ---------------------------------------------------------------------------------
 
 
-def take_number(session: Session) -> int:
-    """The next display number; its row is locked until the transaction ends, so numbers have no gaps in commits."""
-    return add_to_counters(session, deltas={LAST_NUMBER: 1})[LAST_NUMBER]
+def take_numbers(session: Session, *, count: int) -> int:
+    """The last of the next `count` display numbers; their row is locked until the transaction ends, so that committed
+    numbers have no gaps."""
+    return add_to_counters(session, deltas={LAST_NUMBER: count})[LAST_NUMBER]
 
 
 def add_to_counters(session: Session, *, deltas: Mapping[str, int]) -> dict[str, int]:
@@ -312,14 +499,7 @@ def add_to_counters(session: Session, *, deltas: Mapping[str, int]) -> dict[str,
     for name in sorted(deltas):
         if deltas[name] == 0:
             continue
-        statement = (
-            update(Counter)
-            .where(col(Counter.name) == name)
-            .values(value=col(Counter.value) + deltas[name])
-            .returning(col(Counter.value))
-            .execution_options(synchronize_session=False)
-        )
-        row = session.execute(statement).first()
+        row = session.connection().execute(_ADD, {"counter": name, "delta": deltas[name]}).first()
         if row is None:
             raise LookupError(f"there is no counter {name!r}: it is made when the store is opened")
         values[name] = row[0]
@@ -347,6 +527,11 @@ def count_by_place(session: Session) -> dict[str, int]:
 
 def installation(session: Session) -> Installation | None:
     return session.exec(select(Installation)).first()
+
+
+def known_prompt_versions(session: Session, *, digests: Sequence[str]) -> set[str]:
+    """Those of these prompt versions that are registered."""
+    return set(session.exec(select(PromptVersion.digest).where(col(PromptVersion.digest).in_(digests))).all())
 
 
 def prompt_version(session: Session, *, digest: str) -> PromptVersion | None:

@@ -4,10 +4,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, or_, update
 from sqlmodel import Session, col, func, select
 
-from storage.tables import Attempt, Effect, Receipt
+from storage.tables import Attempt, Effect, Receipt, table
+
+_EFFECTS = table(Effect)
+_REVISION = select(func.max(Effect.revision)).where(
+    col(Effect.case_id) == bindparam("case"),
+    col(Effect.kind) == bindparam("of_kind"),
+    col(Effect.ordinal) == bindparam("nth"),
+    Effect.state != "void",
+)
+_BEGIN = (
+    update(_EFFECTS)
+    .where(_EFFECTS.c.id == bindparam("effect"), or_(_EFFECTS.c.state == "planned", _EFFECTS.c.state == "sending"))
+    .values(
+        state="sending",
+        attempts=_EFFECTS.c.attempts + 1,
+        first_sent_at=bindparam("first_sent_at"),
+        send_before=bindparam("send_before"),
+    )
+)
+_APPLIED = (
+    update(_EFFECTS).where(_EFFECTS.c.id == bindparam("effect"), _EFFECTS.c.state == "sending").values(state="applied")
+)
 
 
 def of_case(session: Session, *, case_id: UUID) -> Sequence[Effect]:
@@ -18,6 +39,31 @@ def of_case(session: Session, *, case_id: UUID) -> Sequence[Effect]:
         .order_by(col(Effect.id))
         .execution_options(populate_existing=True)
     ).all()
+
+
+def of_cases(session: Session, *, case_ids: Sequence[UUID]) -> Sequence[Effect]:
+    """The effects of these cases, those of each in the order they were planned."""
+    statement = select(Effect).where(col(Effect.case_id).in_(case_ids)).order_by(col(Effect.id))
+    return session.exec(statement.execution_options(populate_existing=True)).all()
+
+
+def begin_sending(session: Session, *, effects: Sequence[Mapping[str, Any]]) -> None:
+    """One more attempt of each `effect`, which must be planned or being sent, with its horizon."""
+    if effects and session.connection().execute(_BEGIN, list(effects)).rowcount != len(effects):
+        raise RuntimeError("an effect changed under the lock of its case")
+
+
+def apply_all(session: Session, *, effect_ids: Sequence[UUID]) -> None:
+    """These effects, which were being sent, are applied."""
+    rows = [{"effect": one} for one in effect_ids]
+    if rows and session.connection().execute(_APPLIED, rows).rowcount != len(rows):
+        raise RuntimeError("an effect changed under the lock of its case")
+
+
+def doubt(session: Session, *, case_id: UUID) -> None:
+    """What this case was sending is in doubt."""
+    sent = (_EFFECTS.c.case_id == case_id) & (_EFFECTS.c.state == "sending")
+    session.connection().execute(update(_EFFECTS).where(sent).values(state="in_doubt"))
 
 
 def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:
@@ -40,21 +86,14 @@ def change(session: Session, *, effect_id: UUID, states: Sequence[str], values: 
 
 def latest_revision(session: Session, *, case_id: UUID, kind: str, ordinal: int) -> int:
     """The highest revision whose key may have left; 0 when none has. A void effect's key is free again."""
-    found = session.exec(
-        select(func.max(Effect.revision)).where(
-            Effect.case_id == case_id, Effect.kind == kind, Effect.ordinal == ordinal, Effect.state != "void"
-        )
-    ).one()
-    return found or 0
+    return session.exec(_REVISION, params={"case": case_id, "of_kind": kind, "nth": ordinal}).one() or 0
 
 
-def unknown_attempts(session: Session, *, effect_id: UUID, besides: UUID | None = None) -> int:
-    """How many attempts of this effect may have been applied without our knowing."""
-    statement = (
-        select(func.count())
-        .select_from(Attempt)
-        .where(Attempt.effect_id == effect_id, col(Attempt.kind).in_(("open", "unknown", "lost")))
-    )
-    if besides is not None:
-        statement = statement.where(Attempt.id != besides)
-    return session.exec(statement).one()
+def unknown_attempts(session: Session, *, effect_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these effects with an attempt that may have been applied without our knowing."""
+    if not effect_ids:
+        return set()
+    # "applied" on an effect that is still to be sent was written by a late worker: nobody believed it yet.
+    unsure = col(Attempt.kind).in_(("open", "unknown", "lost", "applied"))
+    found = session.exec(select(Attempt.effect_id).where(col(Attempt.effect_id).in_(effect_ids), unsure)).all()
+    return {one for one in found if one is not None}

@@ -4,10 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, update
+from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session, col, func, select
 
-from storage.tables import Event, Installation
+from storage.tables import Event, Installation, table
+
+_EVENTS, _HEAD = table(Event), table(Installation)
+_TAKE_NUMBERS = (
+    update(_HEAD)
+    .where(_HEAD.c.singleton == 1)
+    .values(head_seq=_HEAD.c.head_seq + bindparam("count"))
+    .returning(_HEAD.c.head_seq, _HEAD.c.head_hash)
+)
+_SET_HEAD = update(_HEAD).where(_HEAD.c.singleton == 1).values(head_hash=bindparam("to"))
 
 
 def take_numbers(session: Session, *, count: int) -> tuple[int, str]:
@@ -16,24 +25,25 @@ def take_numbers(session: Session, *, count: int) -> tuple[int, str]:
     Returns the last number before them and the hash that the first follows. Called last in a transaction: everything
     after it waits for the other writers.
     """
-    row = session.execute(
-        update(Installation)
-        .where(col(Installation.singleton) == 1)
-        .values(head_seq=col(Installation.head_seq) + count)
-        .returning(col(Installation.head_seq), col(Installation.head_hash))
-    ).one()
+    row = session.connection().execute(_TAKE_NUMBERS, {"count": count}).one()
     return row.head_seq - count, row.head_hash
 
 
 def append(session: Session, *, rows: Sequence[Mapping[str, Any]], head_hash: str) -> None:
     """Write events whose numbers were taken, and the new head."""
-    session.execute(insert(Event), list(rows))
-    session.execute(update(Installation).where(col(Installation.singleton) == 1).values(head_hash=head_hash))
+    connection = session.connection()
+    connection.execute(insert(_EVENTS), list(rows))
+    connection.execute(_SET_HEAD, {"to": head_hash})
 
 
 def of_case(session: Session, *, case_id: UUID) -> Sequence[Event]:
     """The events of one case, oldest first."""
     return session.exec(select(Event).where(Event.case_id == case_id).order_by(col(Event.seq))).all()
+
+
+def has_mark(session: Session, *, case_id: UUID, mark: str) -> bool:
+    """Whether the transaction with this mark wrote an event of the case."""
+    return any(one.data.get("mark") == mark for one in of_case(session, case_id=case_id))
 
 
 def latest_move(session: Session, *, case_id: UUID) -> Event | None:
@@ -56,13 +66,6 @@ def in_order(session: Session, *, batch: int = 2_000) -> Iterator[Event]:
             return
         last = rows[-1].seq
         session.expunge_all()
-
-
-def latest_of_kind(session: Session, *, kinds: Sequence[str]) -> Event | None:
-    """The newest event of these kinds, such as the last decision."""
-    return session.exec(
-        select(Event).where(col(Event.kind).in_(kinds)).order_by(col(Event.seq).desc()).limit(1)
-    ).first()
 
 
 def count(session: Session) -> int:

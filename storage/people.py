@@ -1,18 +1,26 @@
 """Statements over people and their sign-ins."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import Session, col, select
 
 from storage.tables import Person, Sign
 
+_GET = select(Person).where(col(Person.id) == bindparam("person")).execution_options(populate_existing=True)
+
 
 def get(session: Session, *, person_id: UUID) -> Person | None:
     """The person, fresh from the store: role and activity are read inside every action's transaction."""
-    return session.exec(select(Person).where(Person.id == person_id).execution_options(populate_existing=True)).first()
+    return session.exec(_GET, params={"person": person_id}).first()
+
+
+def with_ids(session: Session, *, ids: Collection[UUID]) -> Sequence[Person]:
+    """These people, fresh from the store."""
+    statement = select(Person).where(col(Person.id).in_(ids))
+    return session.exec(statement.execution_options(populate_existing=True)).all()
 
 
 def by_email(session: Session, *, email: str) -> Person | None:

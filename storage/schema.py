@@ -11,49 +11,118 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError
+from sqlmodel import SQLModel
 
-from storage import database
+import storage.tables  # noqa: F401 - fills the metadata.
+from storage import database, files
 from storage.database import Database, StoreError
 
 FOLDER = Path(__file__).parent / "migrations"
 LOCK = 7_226_391_845  # Any number that nothing else locks in this PostgreSQL database.
+RESTORE = "move it away and bring a backup back with `countersign restore FOLDER`"
 
 
 def open_store(url: str, *, create: bool) -> Database:
-    """Open the store at `url`, bring its schema up to date under a lock, and make it the current one.
+    """Open the store at `url` as `opened` does, and make it the current one."""
+    found = opened(url, create=create)
+    database.use(found)
+    return found
 
-    An empty or missing database is only filled when `create` is true; otherwise, and for a schema that is newer
-    than this program, a `StoreError` says what to do.
+
+def opened(url: str, *, create: bool) -> Database:
+    """An open store whose schema is up to date; it was brought up to date under a lock.
+
+    An empty or missing database is only filled when `create` is true; otherwise, and for a database that is damaged,
+    incomplete, newer than this program or on a network disk, a `StoreError` says what to do.
     """
     path = database.sqlite_path(url)
     if path is not None:
-        if not create and (not path.exists() or path.stat().st_size == 0):
-            raise StoreError(f"there is no database at {path}; `countersign init` creates one")
+        files.require_local(path)
+        if not create and files.is_missing(path):
+            raise StoreError(_nothing_at(path))
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _migrating(url) as connection:
-            found = _revision(connection)
-            if found is None and inspect(connection).get_table_names():
-                raise StoreError(f"{database.shown(url)} holds tables of another program; choose another database")
+            found = revision_of(connection)
+            if found is None and (there := tables_of(connection)):
+                whose = "tables without their version" if "events" in there else "tables of another program"
+                raise StoreError(f"{database.shown(url)} holds {whose}; choose another database")
             if found is None and not create:
-                raise StoreError(f"{database.shown(url)} is empty; `countersign init` creates the tables")
+                raise StoreError(
+                    f"{database.shown(url)} is empty; `countersign init` creates the tables, `countersign restore "
+                    "FOLDER` brings a backup back"
+                )
             if found is not None and found not in _known():
                 raise StoreError(
                     f"the database has schema {found}, which is newer than this program; install the newer Countersign"
                 )
             if found != head():
                 command.upgrade(_config(connection), "head")
-        opened = database.engines(url)
-        with opened.reader.connect() as connection:
-            if opened.is_sqlite:
+            missing = set(SQLModel.metadata.tables) - set(inspect(connection).get_table_names())
+            if missing:
+                raise StoreError(
+                    f"the database at {path or database.shown(url)} is damaged: it has no table "
+                    f"{', '.join(sorted(missing))}; {RESTORE}"
+                )
+        found_store = database.engines(url)
+        with found_store.reader.connect() as connection:
+            if found_store.is_sqlite:
                 problem = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
                 if problem != "ok":
-                    raise StoreError(f"the database at {path} is damaged ({problem}); restore a backup of it")
+                    raise StoreError(f"the database at {path} is damaged ({problem}); {RESTORE}")
+    except UnicodeDecodeError as error:
+        raise StoreError(
+            f"the database at {database.shown(url)} is damaged: its schema is no text; {RESTORE}"
+        ) from error
     except DatabaseError as error:
         words = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
-        raise StoreError(f"the database at {database.shown(url)} cannot be opened: {words}") from error
-    database.use(opened)
-    return opened
+        advice = f"; {RESTORE}" if _is_damage(words) else ""
+        raise StoreError(f"the database at {database.shown(url)} cannot be opened: {words}{advice}") from error
+    return found_store
+
+
+def _nothing_at(path: Path) -> str:
+    if not path.exists():
+        return (
+            f"there is no database at {path}; `countersign init` creates one, `countersign restore FOLDER` brings a "
+            "backup back"
+        )
+    return (
+        f"the database at {path} has no bytes: its making was interrupted, or it was cut off; if there were cases in "
+        "it, `countersign restore FOLDER` brings a backup back, and if there never were, `countersign init` makes it"
+    )
+
+
+def _is_damage(words: str) -> bool:
+    return any(sign in words for sign in ("malformed", "not a database", "Could not decode", "corrupt"))
+
+
+@contextmanager
+def filling(url: str) -> Iterator[Connection]:
+    """One transaction in which an empty database gets its tables and then all that the block writes; whatever ends
+    the block otherwise, a power cut included, leaves the database as empty as it was.
+
+    Raises `StoreError` when there are tables in it.
+    """
+    path = database.sqlite_path(url)
+    if path is not None:
+        files.require_local(path)
+    try:
+        with _migrating(url) as connection:
+            if revision_of(connection) is not None or tables_of(connection):
+                raise StoreError(
+                    f"{database.shown(url)} is not empty; choose an empty database: nothing is ever written over"
+                )
+            command.upgrade(_config(connection), "head")
+            yield connection
+    except DatabaseError as error:
+        words = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
+        raise StoreError(f"{database.shown(url)} cannot be filled: {words}") from error
+
+
+def tables_of(connection: Connection) -> list[str]:
+    """The tables in the database, but the built-in ledger's, which may share it."""
+    return [name for name in inspect(connection).get_table_names() if not name.startswith("ledger_")]
 
 
 def head() -> str:
@@ -66,10 +135,11 @@ def head() -> str:
 def revision() -> str | None:
     """The revision of the open store."""
     with database.current().reader.connect() as connection:
-        return _revision(connection)
+        return revision_of(connection)
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the schema in this database; None when there is none."""
     return MigrationContext.configure(connection).get_current_revision()
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, Table, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 SQLModel.metadata.naming_convention = {
@@ -28,6 +28,21 @@ STEPS = ("propose", "review", "apply", "undo")
 ENDED = ("completed", "rolled_back", "cancelled")
 ROLES = ("submitter", "reviewer", "lead", "administrator", "auditor")
 EFFECT_STATES = ("planned", "sending", "applied", "rejected", "in_doubt", "void")
+
+
+def table(row: type[SQLModel]) -> Table:
+    """The table of a row class: for statements over whole batches, which skip the mapping to objects."""
+    found = row.__table__  # type: ignore[attr-defined]
+    assert isinstance(found, Table)
+    return found
+
+
+# Conditions of partial indexes. A statement that means to use one says it in these very words, for SQLite compares the
+# text: a bound parameter is not the same as a word.
+DUE = "state IN ('pending', 'retrying')"
+HELD = "state = 'processing'"
+WITH_DEADLINE = "deadline_at IS NOT NULL AND state NOT IN ('completed', 'rolled_back', 'cancelled')"
+STUCK = "state = 'failed' OR (state = 'escalated' AND step <> 'review')"
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -49,6 +64,9 @@ class Installation(SQLModel, table=True):
     created_at: datetime
     head_seq: int = Field(default=0, sa_type=BigInteger)
     head_hash: str = Field(max_length=64)
+    restored_at: datetime | None = None  # When a backup was brought back; receivers know more than such a store.
+    reconciled_at: datetime | None = None  # When they were asked after it; until then nothing is sent.
+    moved_to: str | None = Field(default=None, max_length=500)  # Where this store was moved; it is not used any more.
 
 
 class Counter(SQLModel, table=True):
@@ -136,13 +154,10 @@ class Case(SQLModel, table=True):
         CheckConstraint(f"({_one_of('state', ENDED)}) = (finished_at IS NOT NULL)", name="ended"),
         CheckConstraint("(state = 'processing') = (holder IS NOT NULL)", name="held"),
         CheckConstraint("state NOT IN ('pending', 'retrying') OR due_at IS NOT NULL", name="due"),
-        _partial("ix_cases_due", "due_at", "id", where="state IN ('pending', 'retrying')"),
-        _partial("ix_cases_held", "holder", where="state = 'processing'"),
-        _partial(
-            "ix_cases_deadline",
-            "deadline_at",
-            where="deadline_at IS NOT NULL AND state NOT IN ('completed', 'rolled_back', 'cancelled')",
-        ),
+        _partial("ix_cases_due", "due_at", "id", where=DUE),
+        _partial("ix_cases_held", "holder", where=HELD),
+        _partial("ix_cases_stuck", "since", "number", where=STUCK),
+        _partial("ix_cases_deadline", "deadline_at", where=WITH_DEADLINE),
         Index("ix_cases_state_number", "state", "number"),
         Index("ix_cases_submitted_by_number", "submitted_by", "number"),
         _partial(

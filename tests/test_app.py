@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import app
 from core import installation, people, seeding
 from core.errors import StartError
 from core.worker import Worker
-from pages.parts import door, sign_in
+from pages.parts import door, outside, sign_in
 from pages.parts.access import COOKIE
 from storage import database
 from tests.conftest import Store
+from tests.storage import breaking
 
 BASE = "http://127.0.0.1:8600"
 
@@ -300,6 +302,89 @@ def test_the_policy_allows_the_one_inline_script_that_streamlit_has() -> None:
     digests = [f"sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}" for one in inline]
 
     assert digests == [door.INLINE_SCRIPT]
+
+
+# --- While the store is away ----------------------------------------------------------------------------------------
+
+
+def test_nobody_signs_in_while_the_store_is_gone_and_a_plain_page_says_so(client: TestClient) -> None:
+    page = client.get("/sign-in")
+    fields = {"email": "rev@test.example", "password": "a test password", "token": token_of(page.text)}
+
+    with breaking.gone():
+        answers = [client.get("/sign-in"), client.post("/sign-in", data=fields), client.get("/sign-in?next=%2Freview")]
+
+    for answer in answers:
+        assert answer.status_code == 503
+        assert re.search(r"The database is unavailable since \d\d:\d\d UTC\.", answer.text)
+        assert "Nobody can sign in now, and nothing was changed." in answer.text
+        assert answer.headers["content-security-policy"] == outside.POLICY
+        assert "retry-after" in answer.headers
+        assert "set-cookie" not in answer.headers
+        assert "Traceback" not in answer.text
+    assert enter(client).status_code == 303
+
+
+def test_who_is_signed_in_is_told_so_too_and_goes_on_afterwards(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_REMEMBER_SECONDS", 0)
+    enter(client)
+
+    with breaking.gone():
+        page, script = client.get("/review?case=3"), client.get("/static/js/index.js")
+        with (
+            pytest.raises(WebSocketDisconnect),
+            client.websocket_connect(f"{BASE}/_stcore/stream".replace("http", "ws")),
+        ):
+            pass
+
+    assert page.status_code == script.status_code == 503
+    assert "The database is unavailable since" in page.text
+    assert '<meta http-equiv="refresh"' in page.text
+    assert script.text.startswith("Not now: the database is unavailable since")
+    assert client.get("/review?case=3").status_code == 200
+
+
+def test_a_sign_in_that_cannot_be_saved_is_not_one(client: TestClient) -> None:
+    with breaking.full():
+        answer = enter(client)
+
+    assert answer.status_code == 503
+    assert "The disk is full since" in answer.text
+    assert "set-cookie" not in answer.headers
+    assert client.get("/review").status_code == 303
+
+
+def test_ready_says_since_when_the_store_is_away(client: TestClient) -> None:
+    with breaking.gone():
+        gone = client.get("/readyz")
+    back = client.get("/readyz").json()
+    with breaking.full(), pytest.raises(database.Away):
+        people.add("nora@test.example", name="Nora", role="auditor")
+    full = client.get("/readyz").json()
+
+    assert gone.status_code == 503
+    assert gone.json()["database"] == "away"
+    assert datetime.fromisoformat(gone.json()["away_since"]) <= datetime.now(UTC)
+    assert re.match(r"the database is unavailable since \d\d:\d\d UTC", gone.json()["reasons"][0])
+    assert back["database"] == "ok"
+    assert "away_since" not in back
+    assert full["database"] == "ok"
+    assert any(one.startswith("the disk is full since") for one in full["reasons"])
+
+
+def test_an_error_of_the_store_on_a_page_is_not_called_a_bug(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(st, "error", lambda words, **_: said.append(words))
+    with breaking.gone(), pytest.raises(database.Away) as caught:
+        database.ping()
+
+    assert app.on_script_error(caught.value)
+
+    assert said[0].startswith("Not done: the database is unavailable since")
 
 
 # --- The process ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ it is refused. A transfer can be reversed once.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from sqlmodel.sql.sqltypes import UTCDateTime
 
 from core import audit, clock, money
 from core.outcomes import Answer, Receipt
-from storage import database
+from storage import copies, database, files
 
 FUND = "refunds"  # The account that pays; its balance is what was refunded in all, as a negative number.
 
@@ -71,6 +71,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         path = database.sqlite_path(url)
         if path is not None:
+            files.require_local(path)
             path.parent.mkdir(parents=True, exist_ok=True)
         self._store = database.engines(url)
         _metadata.create_all(self._store.writer)
@@ -91,6 +92,12 @@ class Ledger:
         with self._store.reader.connect() as connection:
             row = connection.execute(select(_transfers).where(_transfers.c.key == key)).mappings().first()
         return _receipt(row) if row else None
+
+    def holdings(self) -> Iterator[Receipt]:
+        """The receipts of all transfers: the ledger forgets none."""
+        with self._store.reader.connect() as connection:
+            for row in connection.execute(select(_transfers), execution_options={"yield_per": 1_000}).mappings():
+                yield _receipt(row)
 
     def transfers(self, *, limit: int = 200) -> Sequence[Transfer]:
         """The newest transfers first."""
@@ -116,6 +123,22 @@ class Ledger:
         )
         with self._store.reader.connect() as connection:
             return {(account, currency): int(total) for account, currency, total in connection.execute(statement)}
+
+    def copy_to(self, url: str) -> int:
+        """Copy every transfer into the ledger at `url`, which must be empty or hold just these already. Returns how
+        many. Raises `StoreError`, and then nothing was written there."""
+        tables = (_transfers, _entries)
+        there = Ledger(url)
+        try:
+            with self._store.reader.connect() as source, there._store.writer.begin() as target:
+                here = copies.contents(source, tables=tables)
+                if copies.contents(target, tables=tables)[_transfers.name].rows == 0:
+                    copies.copy(source, target, tables=tables, said=lambda _table, _rows: None)
+                if copies.contents(target, tables=tables) != here:
+                    raise database.StoreError(f"{database.shown(url)} holds another ledger; nothing was written there")
+        finally:
+            there.close()
+        return here[_transfers.name].rows
 
     def _send(self, key: str, payload: str, kind: Any) -> Answer:
         try:
@@ -196,5 +219,8 @@ class Ledger:
 
 
 def _receipt(row: Any) -> Receipt:
-    body = {"amount_minor": row["amount_minor"], "currency": row["currency"], "at": row["at"].isoformat()}
+    body = {
+        "amount_minor": row["amount_minor"], "currency": row["currency"], "at": row["at"].isoformat(),
+        "payload_digest": row["payload_digest"],
+    }  # fmt: skip
     return Receipt(key=row["key"], reference=row["reference"], body=body)

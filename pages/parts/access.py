@@ -13,7 +13,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import people
+from core import outage, people
 from core import settings as settings_
 from core.permissions import Role, Who
 from core.settings import Settings
@@ -86,7 +86,10 @@ def enter() -> Who:
     who = person()
     cookie = _cookie()
     if cookie is not None:
-        behind = people.behind(cookie, settings=settings())
+        try:
+            behind = people.behind(cookie, settings=settings())
+        except outage.Away:
+            return who  # What this tab has shown may stay in it; nothing can be done with it.
         if behind is None or behind.id != who.id:
             _signed_out()
     return who
@@ -95,8 +98,14 @@ def enter() -> Who:
 def leave() -> None:
     """End the sign-in of this browser, in every tab."""
     cookie = _cookie()
-    if cookie is not None:
-        people.sign_out(cookie)
+    try:
+        if cookie is not None:
+            people.sign_out(cookie)
+    except outage.Away as error:
+        # `notice` builds on this module, so it is left by hand.
+        st.session_state.setdefault("notice", []).append(
+            ("refused", f"You are still signed in: {outage.since(error)}.")
+        )
 
 
 def require(*roles: Role | str) -> Who:
@@ -104,6 +113,7 @@ def require(*roles: Role | str) -> Who:
     who = person()
     if who.role not in {Role(role) for role in roles}:
         st.error("You do not have access to this page.", icon=":material/block:")
+        link("inbox", "Inbox", icon=":material/inbox:")
         st.stop()
     return who
 
@@ -118,13 +128,14 @@ def navigation() -> Any:
     role = person().role
     sections: dict[str, list[Any]] = {}
     for name, entry in PAGES.items():
-        if role in entry.roles:
-            sections.setdefault(entry.section, []).append(page(name))
+        # A page of other roles is known too, unlisted: its own guard says so, where Streamlit would find no such page.
+        listed = entry.listed and role in entry.roles
+        sections.setdefault(entry.section if listed else "Work", []).append(page(name, listed=listed))
     return st.navigation(sections)
 
 
-def page(name: str) -> Any:
-    """The page as Streamlit knows it."""
+def page(name: str, *, listed: bool = False) -> Any:
+    """The page as Streamlit knows it; the menu alone lists it."""
     entry = PAGES[name]
     return st.Page(
         FOLDER / f"{name}.py",
@@ -132,7 +143,7 @@ def page(name: str) -> Any:
         icon=f":material/{entry.icon}:",
         url_path=None if name == "inbox" else name,
         default=name == "inbox",
-        visibility="visible" if entry.listed else "hidden",
+        visibility="visible" if listed else "hidden",
     )
 
 

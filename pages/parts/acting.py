@@ -41,7 +41,7 @@ def buttons(seen: cases.View, *, who: Who) -> None:
         offer("Take by hand", "manual", "back_hand", Act.MANUAL, Verb.MANUAL)
     if seen.case.outcome == "declined":
         offer("Reopen", "reopen", "lock_open", Act.REOPEN, Verb.REOPEN)
-    offer("Settle", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
+    offer("Settle the outcome", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
     rolls = place == lifecycle.COMPLETED_APPLY and seen.case.outcome == "applied"
     rolls = rolls and cases.refusal(seen, Act.ROLL_BACK, who) is None
     if not offered and not decides and not rolls:
@@ -60,20 +60,22 @@ def buttons(seen: cases.View, *, who: Who) -> None:
 
 def _panels(seen: cases.View, who: Who) -> None:
     case, settings = seen.case, access.settings()
-    number = case.number
+    number, version = case.number, case.version
     if panel.is_open(f"withdraw.{number}"):
         _confirm(
             f"Withdraw case {number}?",
             "It ends here and nothing is done. This cannot be taken back.",
             "Withdraw",
-            partial(actions.withdraw, case.id, actor=who),
+            partial(actions.withdraw, case.id, actor=who, version=version),
         )
     if panel.is_open(f"retry.{number}"):
         _confirm(
             f"Try case {number} again?",
-            "The proposal is asked for again; a refused effect is sent with a new key.",
+            "The proposal is asked for again."
+            if place_of(case) == lifecycle.FAILED_PROPOSE
+            else "What was refused is sent again, with a new key.",
             "Try again",
-            partial(actions.retry, case.id, actor=who, settings=settings),
+            partial(actions.retry, case.id, actor=who, settings=settings, version=version),
         )
     panel.ask(
         f"manual.{number}",
@@ -81,7 +83,9 @@ def _panels(seen: cases.View, who: Who) -> None:
         label="What was done, and where",
         confirm="Close as handled by hand",
         hint="Nothing is sent from here.",
-        do=lambda words: actions.decide(case.id, Verdict.MANUAL, actor=who, settings=settings, note=words),
+        do=lambda words: actions.decide(
+            case.id, Verdict.MANUAL, actor=who, settings=settings, note=words, version=version
+        ),
     )
     panel.ask(
         f"reopen.{number}",
@@ -89,7 +93,7 @@ def _panels(seen: cases.View, who: Who) -> None:
         label="Why",
         confirm="Reopen",
         hint="The case goes back to review.",
-        do=lambda words: actions.reopen(case.id, words, actor=who, settings=settings),
+        do=lambda words: actions.reopen(case.id, words, actor=who, settings=settings, version=version),
     )
     panel.ask(
         f"settle.{number}",
@@ -98,8 +102,8 @@ def _panels(seen: cases.View, who: Who) -> None:
         confirm="Record the finding",
         hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
         choices=("What did you find?", [str(one) for one in _FINDINGS], lambda one: _FINDINGS[Finding(one)]),
-        do=lambda words: settling.settle(case.id, Finding.APPLIED, words, actor=who),
-        do_choice=lambda chosen, words: settling.settle(case.id, Finding(chosen), words, actor=who),
+        do=lambda words: settling.settle(case.id, Finding.APPLIED, words, actor=who, version=version),
+        do_choice=lambda chosen, words: settling.settle(case.id, Finding(chosen), words, actor=who, version=version),
     )
 
 

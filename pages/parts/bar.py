@@ -1,6 +1,5 @@
 """The bar at the foot of review: the decision and its keys, the way to the next case, and the panels behind them."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -8,20 +7,21 @@ import streamlit as st
 
 from core import cases, errors, lifecycle
 from core.actions import Verdict
-from core.cases import Row
 from core.moves import place_of
 from core.permissions import Who
 from pages.parts import access, panel, plain, proposal, pulse, request, timeline, verdicts
+from pages.parts.queue import Queue
 from pages.parts.verdicts import Asked, Shown
 
 _PANELS = ("reject", "rerun", "ask", "escalate", "manual")
 
 
-def decide(seen: cases.View, shown: Shown, *, form: Any, edits: int, question: str) -> None:
-    """Approve and the other verdicts."""
+def decide(seen: cases.View, shown: Shown, *, form: Any, edits: int, short: str, question: str) -> None:
+    """What approving would do, Approve, and the other verdicts."""
     busy = is_busy(shown)
     escalated = place_of(seen.case) == lifecycle.ESCALATED_REVIEW
     with st.bottom:
+        plain.strong(short, size=".95rem")
         foot = st.container(horizontal=True, vertical_alignment="center", key="review-bar", gap="small")
     # The bar belongs to the form, so that Approve carries what stands in its fields, the focused one included.
     # Streamlit offers no public way to say so of a container outside the form's own block.
@@ -70,14 +70,14 @@ def _open_other(others: dict[str, str], number: int) -> None:
         panel.open_(f"{others[chosen]}.{number}")
 
 
-def walk(shown: Shown, queue: Sequence[Row], *, main: bool = False) -> None:
+def walk(shown: Shown, line: Queue, *, main: bool = False) -> None:
     """Where this case stands in the queue, and the ways to its neighbours."""
     disabled = is_busy(shown)
-    numbers = [row.case.number for row in queue]
+    numbers = [row.case.number for row in line.rows]
     at = numbers.index(shown.number) if shown.number in numbers else -1
     others = [number for number in numbers if number != shown.number]
     if at >= 0:
-        st.caption(f"{at + 1} of {len(numbers)}", width="content")
+        st.caption(f"{at + 1} of {line.total:,}", width="content")
     following = numbers[(at + 1) % len(numbers)] if others and at >= 0 else others[0] if others else None
     if len(others) > 1 and at >= 0:
         before = numbers[at - 1]
@@ -136,14 +136,14 @@ def _open_panels(seen: cases.View, shown: Shown, question: str) -> None:
     )  # fmt: skip
 
 
-def decided(seen: cases.View, shown: Shown, *, who: Who, queue: Sequence[Row]) -> None:
+def decided(seen: cases.View, shown: Shown, *, who: Who, line: Queue) -> None:
     """A case that is not, or not any more, this person's to decide: where it stands, and the way on."""
     pulse.hold(seen, who=who, key="review")
     timeline.ribbon(seen)
     draft = verdicts.kept(shown.number, who)
     if draft is not None:
         with st.expander("Your edits, which were not given", expanded=True, icon=":material/edit_note:"):
-            plain.facts([(name, str(value)) for name, value in draft[1].items() if value not in (None, "", [])])
+            plain.facts(proposal.typed_words(seen, draft[1]))
     left, right = st.columns([11, 10], gap="medium")
     with left, st.container(border=True):
         st.subheader(":material/mail: What came in")
@@ -154,5 +154,5 @@ def decided(seen: cases.View, shown: Shown, *, who: Who, queue: Sequence[Row]) -
     with st.bottom, st.container(horizontal=True, vertical_alignment="center", key="review-bar", gap="small"):
         access.link("case", f"Case {shown.number}", icon=":material/description:", case=shown.number)
         st.space("stretch")
-        walk(shown, queue, main=True)
+        walk(shown, line, main=True)
     pulse.watch(seen)

@@ -18,6 +18,8 @@ Chart = dict[str, Any]
 FEWEST = 5  # Rates and percentiles of fewer are hollow.
 HEIGHT = 300
 _TICKS = 8
+_FULL_SIZE = 31  # Points; the full marks of more would hide the line.
+_LEGEND_ROW = 22
 _TIME_UNITS = ((172_800.0, 86_400.0, "days"), (7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"))
 
 
@@ -48,7 +50,9 @@ def lines(figure: Figure, *, bucket: Bucket, time_zone: str) -> Chart:
     traces = [
         _line(one, i, scale, figure.said.unit, bucket, few=few) for i, one in enumerate(figure.series) if one.total.n
     ]
-    return _chart(traces, _x_axis(figure, bucket, time_zone), _y_axis(title))
+    counts = scale == 1 and figure.said.unit != "seconds"
+    largest = max((point.value or 0 for one in figure.series for point in one.points), default=0) if counts else None
+    return _chart(traces, _x_axis(figure, bucket, time_zone), _y_axis(title, largest=largest))
 
 
 def bars(figure: Figure, *, bucket: Bucket, time_zone: str) -> Chart:
@@ -129,7 +133,11 @@ def _line(series: Series, i: int, scale: float, unit: Unit, bucket: Bucket, *, f
         "mode": "lines+markers",
         "connectgaps": False,
         "line": {"width": 2},
-        "marker": {"size": 8, "symbol": ["circle-open" if one else "circle" for one in hollow]},
+        "cliponaxis": False,  # The last point stands at the edge.
+        "marker": {
+            "size": 8 if len(hollow) <= _FULL_SIZE else 5,
+            "symbol": ["circle-open" if one else "circle" for one in hollow],
+        },
         "visible": "legendonly" if series.is_secondary else True,
     }
 
@@ -179,7 +187,7 @@ def _whiskers(points: Sequence[Point]) -> Chart:
         "array": side(lambda one, value: (one.upper or 0) - value),
         "arrayminus": side(lambda one, value: value - (one.lower or 0)),
         "thickness": 1,
-        "width": 3,
+        "width": 3 if len(points) <= _FULL_SIZE else 0,
     }
 
 
@@ -236,12 +244,13 @@ def _y_axis(title: str, *, largest: float | None = None) -> Chart:
 
 
 def _chart(traces: list[Chart], x: Chart, y: Chart, *, height: int = HEIGHT, **layout: Any) -> Chart:
+    rows = -(-len(traces) // 3) if len(traces) > 1 else 0
     return {
         "data": traces,
         "layout": {
             "xaxis": x,
             "yaxis": y,
-            "height": height,
+            "height": height + _LEGEND_ROW * rows,  # So that a long legend does not take the room of the drawing.
             "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
             "showlegend": len(traces) > 1,
             "legend": {"orientation": "h", "y": -0.35, "x": 0},

@@ -1,21 +1,35 @@
-"""Fields of a proposal that are texts to the model but have only a few values that this case allows."""
+"""Fields of a proposal that are texts to the model but have only a few values that this case allows, and what a person
+reads in place of each value."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from core import cases, money
 from core.workflows import refunds
-from pages.parts import badges
+from pages.parts import badges, request
 
 
 def of(seen: cases.View) -> dict[str, dict[str, str]]:
     """Per field: the values it may have, and what each is called."""
     if not isinstance(seen.kind, refunds.Refunds):
         return {}
-    request = seen.submission.request
+    asked = seen.submission.request
     found = {refunds.STORE_CREDIT: "Store credit"}
-    for order in request.orders:
+    for order in asked.orders:
         for payment in order.payments:
             method = badges.words(payment.method) if payment.method else "Payment"
             paid = f", {money.show(payment.amount_minor, order.currency)}" if payment.amount_minor is not None else ""
-            name = next(key for key in refunds.destinations(request) if key.endswith(f"{order.id}/{payment.id}"))
+            name = next(key for key in refunds.destinations(asked) if key.endswith(f"{order.id}/{payment.id}"))
             found[name] = f"{method} {payment.id} of order {order.id}{paid}"
     clauses = {name: f"{name} · {title}" for name, title in refunds.CLAUSES.items()}
     return {"destination": found, "clauses": clauses}
+
+
+def words(seen: cases.View, name: str, values: Mapping[str, Any]) -> str:
+    """One value of a proposal as people read it."""
+    value, labels = values.get(name), of(seen).get(name, {})
+    if isinstance(value, list) and any(one in labels for one in value if isinstance(one, str)):
+        return "; ".join(labels.get(one, str(one)) for one in value)
+    if isinstance(value, str) and value in labels:
+        return labels[value]
+    return request.value_words(seen.kind.Proposal, name, value, values.get("currency"))

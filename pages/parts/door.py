@@ -6,6 +6,7 @@ without a live sign-in reaches nothing but the sign-in and the health routes.
 
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -16,9 +17,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import people
+from core import outage, people
 from core.permissions import Who
 from core.settings import Settings
+from pages.parts import outside
 from pages.parts.access import COOKIE
 
 USER_HEADER: Final = "x-cs-user"
@@ -70,7 +72,8 @@ class Door:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = None
         if _host_allowed(scope) and not _is_foreign(scope):
-            who = await self._who(scope, fresh=True)
+            with suppress(outage.Away):  # The tab says that it lost its connection, and tries again.
+                who = await self._who(scope, fresh=True)
         if who is None:
             await send({"type": "websocket.close", "code": 1008})  # Before it is accepted: the client sees 403.
             return
@@ -91,7 +94,11 @@ class Door:
         if path in OPEN:
             await self._app(scope, receive, send)
             return
-        who = await self._who(scope, fresh=scope["method"] not in _SAFE_METHODS)
+        try:
+            who = await self._who(scope, fresh=scope["method"] not in _SAFE_METHODS)
+        except outage.Away as error:
+            await _not_now(scope, error)(scope, receive, send)
+            return
         if who is None:
             await _turned_away(scope)(scope, receive, send)
             return
@@ -139,8 +146,19 @@ def is_local(target: str) -> bool:
     return not parts.scheme and not parts.netloc and not parts.path.startswith("/sign-")
 
 
+def _is_page(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD") and not scope["path"].startswith(ASSETS)
+
+
+def _not_now(scope: Scope, error: outage.Away) -> Response:
+    if _is_page(scope):
+        return outside.unavailable(error)
+    again = {"retry-after": str(outside.AGAIN_SECONDS)}
+    return PlainTextResponse(f"Not now: {outage.since(error)}.", 503, headers=again)
+
+
 def _turned_away(scope: Scope) -> Response:
-    if scope["method"] not in ("GET", "HEAD") or scope["path"].startswith(ASSETS):
+    if not _is_page(scope):
         return PlainTextResponse("Sign in first.", 401)
     query = scope["query_string"].decode("latin-1")
     target = quote(scope["path"]) + (f"?{query}" if query else "")

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
-from pages.parts import request
+from core import cases
+from pages.parts import choices
 
 
 @dataclass(frozen=True)
@@ -19,18 +18,10 @@ class Change:
     new: str
 
 
-def changes(model: type[BaseModel], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+def changes(seen: cases.View, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """The fields whose values differ, in the order of the model."""
-    found = []
-    for name, field in model.model_fields.items():
-        old, new = before.get(name), after.get(name)
-        if old != new:
-            found.append(
-                Change(
-                    name,
-                    field.title or name,
-                    request.value_words(model, name, old, before.get("currency")),
-                    request.value_words(model, name, new, after.get("currency")),
-                )
-            )
-    return found
+    return [
+        Change(name, field.title or name, choices.words(seen, name, before), choices.words(seen, name, after))
+        for name, field in seen.kind.Proposal.model_fields.items()
+        if before.get(name) != after.get(name)
+    ]

@@ -203,6 +203,8 @@ def value(one: Field, typed: Any, currency: str | None) -> Any:
         return "" if one.required and one.kind in ("text", "long") else None
     if one.kind == "money":
         if currency is None:
+            if "0" in str(typed) and not str(typed).strip("0."):
+                return 0  # Nothing is nothing in every currency: a decline need not name one.
             raise ValueError("choose the currency first")
         return money.parse(str(typed), currency)
     if one.kind == "number":

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from core import cases, clock, people
+from core import cases, clock, figures, outage, people
 from core.permissions import Who
 from pages.parts import access, notice, plain, times
 
 LOGO = str(access.FOLDER / "assets" / "logo.svg")
+_AGAIN = "frame.again"
 MARK = str(access.FOLDER / "assets" / "mark.svg")
 
 
@@ -19,7 +20,7 @@ def signed_in(who: Who) -> None:
 
 
 def banners() -> None:
-    """What everybody must know: no model, no worker, trouble with the model."""
+    """What everybody must know: no model, no worker, restored mode, trouble with the model."""
     seen = cases.overview()
     said = [] if access.settings().uses_model else ["No model is connected: proposals come from built-in rules."]
     said += ["This is a demo: its people and cases are invented."] if people.has_demo_accounts() else []
@@ -27,11 +28,51 @@ def banners() -> None:
         st.caption(f":material/info: {' '.join(said)}")
     if seen.worker_missing:
         heard = f"none for {times.span(_since(seen))}" if seen.worker_heard else "none since the start"
-        notice.box("warning", f"No worker is heard ({heard}); {seen.pending} cases wait for one.", key="banner-worker")
+        words = f"No worker is heard ({heard}). Waiting for one: {figures.show(seen.pending, 'cases')}."
+        notice.box("warning", words, key="banner-worker")
+    if seen.restored_at is not None:
+        since = times.local(seen.restored_at)
+        words = f"Restored from a backup at {since}: nothing is sent until the receivers were asked."
+        notice.box("warning", words, key="banner-restored")
     if seen.trouble is not None:
         since = f" since {times.local(seen.trouble_since)}" if seen.trouble_since else ""
         words = f"The model makes no calls{since}: {seen.trouble}. Cases wait and keep their attempts."
         notice.box("warning", words, key="banner-model")
+
+
+def store(memory: outage.Memory) -> None:
+    """The banner while the store does not work. It asks by itself whether it works again, and then draws all anew.
+
+    Where the store came back while the page was drawn from memory, it is drawn anew at once; once, not for ever.
+    """
+    again = memory.used and not st.session_state.get(_AGAIN)
+    st.session_state[_AGAIN] = memory.used
+
+    @st.fragment(run_every="3s")
+    def look() -> None:
+        nonlocal again
+        found = outage.look()
+        if found is not None:
+            again = True
+            notice.box("refused", outage.banner(found), key="banner-store")
+        elif again:
+            again = False
+            st.rerun()
+
+    look()
+
+
+def cannot_show() -> None:
+    """In place of a page that was not read before the store went away."""
+    st.title("Not now")
+    st.text("This page cannot be read at the moment. It comes by itself when the database is back.")
+    st.button("Try again", key="frame.try_again", icon=":material/refresh:")
+
+
+def memory() -> outage.Memory:
+    """What this tab has read, for while the store is away."""
+    found: outage.Memory = st.session_state.setdefault("frame.memory", outage.Memory())
+    return found
 
 
 def _since(seen: cases.Overview) -> float:

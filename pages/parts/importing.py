@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from core import errors, evidence, imports
+from core import errors, evidence, figures, imports, outage
 from core.permissions import Who
 from pages.parts import access, notice, plain
 
@@ -32,25 +32,31 @@ def show(workflow_name: str, *, who: Who) -> None:
         st.badge(f"{sum(line.status == 'duplicate' for line in lines)} already there", color="gray")
         st.badge(f"{sum(line.status == 'invalid' for line in lines)} invalid", color="red")
         st.space("stretch")
-        if st.button(
-            f"Submit {new} cases", type="primary", icon=":material/send:", key="submit.import", disabled=new == 0
-        ):
+        label = f"Submit {figures.show(new, 'cases')}"
+        if st.button(label, type="primary", icon=":material/send:", key="submit.import", disabled=new == 0):
             _take(file.name, content, workflow_name, who)
     _table(lines)
 
 
 def _take(name: str, content: bytes, workflow_name: str, who: Who) -> None:
     # The same file sent twice makes each case once: the key of a row is the file's digest and its number.
-    lines = imports.run(
-        name, content, actor=who, settings=access.settings(), workflow_name=workflow_name, dry_run=False
-    )
+    try:
+        lines = imports.run(
+            name, content, actor=who, settings=access.settings(), workflow_name=workflow_name, dry_run=False
+        )
+    except (errors.StoreAway, outage.Away) as error:
+        since = str(outage.not_saved(error) if isinstance(error, outage.Away) else error)
+        words = f"Not every row was taken. {since} A row that was taken is not made a second case."
+        notice.leave("refused", words)
+        st.rerun()
     access.wake()
     made = sum(line.status == "new" for line in lines)
-    notice.leave("done", f"{made} cases were submitted.")
+    notice.leave("done", f"Submitted: {figures.show(made, 'cases')}.")
     access.go("cases")
 
 
 def _table(lines: Sequence[imports.Line]) -> None:
+    lines = sorted(lines, key=lambda line: line.status != "invalid")  # What needs a look stands first.
     frame = pd.DataFrame(
         [
             {

@@ -18,6 +18,7 @@ PRESETS = ("24h", "7d", "30d", "90d", "custom")
 _BY_VALUE = ("seconds", "tokens", "nano-dollars", "requests")  # Of these a case has more or less behind a point.
 SECTIONS: dict[str, Section] = {"Flow": "flow", "Quality": "quality", "Model": "model", "Failures": "failures"}
 LISTED = 15
+_SAME = "0 pts"
 HANDED_OVER = 100  # Ids that fit into an address.
 
 
@@ -71,7 +72,7 @@ def read(asked: Asked, section: Section | None, settings: Settings) -> Report:
     return _read(settings.store_url, settings.time_zone, asked, section, settings)
 
 
-@st.cache_data(ttl="15s", max_entries=64, show_spinner=False)
+@st.cache_data(ttl="15s", max_entries=64, show_spinner="Counting…")
 def _read(store_url: str, time_zone: str, asked: Asked, section: Section | None, _settings: Settings) -> Report:
     now = clock.now()
     since, until = asked.since_until(now, ZoneInfo(time_zone))
@@ -89,7 +90,7 @@ def _read(store_url: str, time_zone: str, asked: Asked, section: Section | None,
 
 def tiles(made: Report) -> None:
     """The five numbers at the top, each with how it changed against the equal period before."""
-    with st.grid(5, min_column_width=150):
+    with st.grid(5, min_column_width=180):  # Room for the longest title.
         for one in made.tiles:
             known = [value for value in one.line if value is not None]
             # Words in place of a number would be cut off in its size: they stand under it.
@@ -99,7 +100,7 @@ def tiles(made: Report) -> None:
                 "–" if is_words else one.shown,
                 one.shown if is_words else _change(one),
                 delta_color="off" if is_words else _colour(one),
-                delta_arrow="off" if is_words else "auto",
+                delta_arrow="off" if is_words or _change(one) == _SAME else "auto",
                 border=True,
                 height="stretch",
                 help=f"{one.definition} {one.summary}",
@@ -110,12 +111,12 @@ def tiles(made: Report) -> None:
 def figure(one: Figure, made: Report, *, who: Who, key: str) -> None:
     """One question: its answer in words, the chart, its definition, and the cases behind the point that was clicked."""
     with st.container(border=True, key=key):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(one.said.title, anchor=False, width="stretch")
-            with st.popover("", icon=":material/info:", type="tertiary", key=f"{key}.info"):
-                explain(one)
+        st.subheader(one.said.title, anchor=False)
         plain.strong(one.summary, size=".95rem")
         st.caption(f"{one.said.definition} By {one.said.attribution}; n = {one.n:,}.")
+        # Below and with a name: beside a title of two lines it stood on a line of its own, as a sign without words.
+        with st.popover("How it is counted", icon=":material/info:", type="tertiary", key=f"{key}.info"):
+            explain(one)
         if not one.n:
             return
         event = st.plotly_chart(
@@ -174,7 +175,8 @@ def behind(one: Figure, series: Series, point: Point, made: Report, *, who: Who,
         st.caption(f"{found.total - len(listed):,} more are not listed here.")
     if found.total > 1:
         ids = ",".join(str(one) for one in found.ids[:HANDED_OVER])
-        access.link("cases", "Open them in Cases", icon=":material/list_alt:", ids=ids)
+        them = "them" if found.total <= HANDED_OVER else f"the first {HANDED_OVER}"
+        access.link("cases", f"Open {them} in Cases", icon=":material/list_alt:", ids=ids)
 
 
 def age(made: Report) -> None:
@@ -190,12 +192,13 @@ def _change(one: Tile) -> str | None:
         return None
     sign = "-" if one.change < 0 else "+"
     if one.unit == "share":
-        return f"{sign}{abs(one.change) * 100:.0f} pts"
+        points = f"{abs(one.change) * 100:.0f}"
+        return _SAME if points == "0" else f"{sign}{points} pts"
     return f"{sign}{figures.show(abs(one.change), one.unit)}"
 
 
 def _colour(one: Tile) -> Literal["normal", "inverse", "off"]:
-    if not one.change:
+    if not one.change or _change(one) == _SAME:
         return "off"
     return "normal" if one.good == "up" else "inverse"
 

@@ -25,6 +25,12 @@ def open_(name: str) -> None:
     st.session_state["panel"] = name
 
 
+def open_with(name: str, words: str, problem: str) -> None:
+    """Open the panel again as it was sent, and say why it was not taken."""
+    st.session_state[f"panel.{name}.text"], st.session_state[f"panel.{name}.problem"] = words, problem
+    open_(name)
+
+
 def is_open(*names: str) -> bool:
     """Whether one of these panels is open; without names, whether any is."""
     current = st.session_state.get("panel")
@@ -91,8 +97,8 @@ def _confirm(name: str, do: Do, do_choice: Callable[[str, str], acting.Done] | N
     st.session_state.pop(f"{key}.problem", None)
     try:
         done = do_choice(st.session_state[f"{key}.choice"], words) if do_choice is not None else do(words)
-    except errors.Incomplete as error:
-        st.session_state[f"{key}.problem"] = str(error)
+    except (errors.Incomplete, errors.StoreAway) as error:
+        st.session_state[f"{key}.problem"] = str(error)  # The panel stays, with what was typed.
         return
     except errors.ActionError as error:
         notice.leave("refused", str(error))

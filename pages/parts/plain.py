@@ -60,14 +60,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     def side(i: int) -> str:
         return "text-align:right;font-variant-numeric:tabular-nums" if i in right else "text-align:left"
 
+    def room(i: int) -> str:  # A number stays on its line, and what the line is about keeps room for words.
+        return ";white-space:nowrap" if i in right else ";min-width:4.5rem" if i == 0 else ""
+
     top = "".join(
-        f'<th style="{side(i)};font-weight:600;{_FAINT};padding:.25rem .6rem .25rem 0">{_cell(name)}</th>'
+        f'<th style="{side(i)};font-weight:600;{_FAINT};padding:.25rem .5rem .25rem 0">{_cell(name)}</th>'
         for i, name in enumerate(head)
     )
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="{side(i)};{_BASE};border-top:{_LINE};padding:.3rem .6rem .3rem 0;vertical-align:top">'
+            f'<td style="{side(i)}{room(i)};{_BASE};border-top:{_LINE};padding:.3rem .5rem .3rem 0;vertical-align:top">'
             f"{_cell(value)}</td>"
             for i, value in enumerate(row)
         )
@@ -82,7 +85,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
 
 def problem(words: str) -> None:
     """What is wrong with the field above."""
-    _put(f'<div role="alert" style="color:light-dark(#c92a2a,#ff8787);font-size:.9rem;{_BASE}">{_cell(words)}</div>')
+    # Mixed with the text's own colour: a panel does not say whether it is light or dark.
+    red = "color:color-mix(in srgb, #e03131 65%, currentColor)"
+    _put(f'<div role="alert" style="{red};font-size:.9rem;{_BASE}">{_cell(words)}</div>')
 
 
 def quiet(words: str, *, indent: bool = False) -> None:

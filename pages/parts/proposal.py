@@ -10,7 +10,7 @@ from core import actions, cases, errors, evidence, money, subject, workflow
 from core.evidence import Span
 from core.permissions import Who
 from core.workflow import Flag, Mark, To
-from pages.parts import access, badges, choices, form, plain, request, times, verdicts
+from pages.parts import access, badges, choices, form, plain, times, verdicts
 from pages.parts.edits import Change, changes
 from pages.parts.verdicts import Shown
 
@@ -147,6 +147,26 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def in_short(seen: cases.View, found: actions.Checked | None, *, edited: bool, wrong: Mapping[str, str]) -> str:
+    """One line for beside the decision: what approving would do with the values that were checked, or why it cannot."""
+    values = "As edited" if edited else "As proposed"
+    if found is None and seen.proposal is None:
+        return "There is no proposal to approve: fill the values in, or take another way."
+    if found is None:
+        name, words = next(iter(wrong.items()), ("", "the values do not hang together"))
+        field = seen.kind.Proposal.model_fields.get(name)
+        return f"Cannot be approved yet: {f'{field.title or name}: ' if field else ''}{words.rstrip('.')}."
+    stops = [one.message for one in found.flags if one.level == "stop"]
+    if stops:
+        more = f" (and {len(stops) - 1} more)" if len(stops) > 1 else ""
+        return f"{values} it cannot be approved: {stops[0]}{more}"
+    if found.route.to is To.ASK:
+        return f"{values} something is missing: ask for it, or change the verdict."
+    if not found.effects:
+        return f"{values}: closed as declined, nothing is sent."
+    return f"{values}: " + " ".join(one.sentence for one in found.effects)
+
+
 def what_will_happen(seen: cases.View, found: actions.Checked | None) -> None:
     """In one sentence each what approving does, whether it can be undone, where it goes, under which key, and when."""
     if found is None:
@@ -177,7 +197,7 @@ def edited_by(seen: cases.View, values: Mapping[str, Any] | None) -> list[Change
     """What differs from the proposal; nothing where there was none to differ from."""
     if seen.proposal is None or values is None:
         return []
-    return changes(seen.kind.Proposal, seen.proposal.values, values)
+    return changes(seen, seen.proposal.values, values)
 
 
 def reset(seen: cases.View, shown: Shown, who: Who) -> None:
@@ -194,15 +214,22 @@ def read_only(seen: cases.View) -> None:
     if seen.proposal is None:
         st.caption("There is no usable proposal.")
         return
-    kind, values = seen.kind.Proposal, seen.proposal.values
-    plain.facts(
-        [
-            (kind.model_fields[one.name].title or one.name,
-             request.value_words(kind, one.name, values.get(one.name), values.get("currency")))
-            for one in form.fields(kind)
-            if one.kind != "rows"
-        ]
-    )  # fmt: skip
+    parts = [one for one in form.fields(seen.kind.Proposal) if one.kind != "rows"]
+    plain.facts([(one.title, choices.words(seen, one.name, seen.proposal.values)) for one in parts])
+    decision = next((one for one in reversed(seen.decisions) if one.values is not None), None)
+    if decision is not None and decision.proposal_id == seen.proposal.id:
+        for change in changes(seen, seen.proposal.values, decision.values or {}):
+            plain.quiet(f"Decided with an edit. {change.title}: {change.old} → {change.new}")
+
+
+def typed_words(seen: cases.View, typed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stands in the fields, as pairs; what is no value of its field as it was typed."""
+    parts = [one for one in form.fields(seen.kind.Proposal) if one.kind != "rows" and typed.get(one.name)]
+    values, wrong = form.values(parts, typed)
+    return [
+        (one.title, str(typed[one.name]) if one.name in wrong else choices.words(seen, one.name, values))
+        for one in parts
+    ]
 
 
 def keeper(seen: cases.View, shown: Shown, who: Who) -> Any:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import actions, cases, clock
+from core import actions, cases, clock, outage
 from core.permissions import Act, Who
 from pages.parts import access, notice, plain, times
 
@@ -19,7 +19,11 @@ def watch(seen: cases.View) -> None:
 
     @st.fragment(run_every="1s" if seen.case.state in ("pending", "processing", "retrying") else "3s")
     def look() -> None:
-        if cases.version(case_id) != shown:
+        try:
+            moved = cases.version(case_id) != shown
+        except outage.Away:
+            return  # The frame says so, and draws the page anew when the store is back.
+        if moved:
             st.rerun()
 
     look()
@@ -32,7 +36,7 @@ def hold(seen: cases.View, *, who: Who, key: str) -> None:
         return
     sentences = [one.sentence for one in seen.effects if one.state in ("planned", "sending")]
     refusal = cases.refusal(seen, Act.TAKE_BACK, who)
-    case_id, due_at, state = case.id, case.due_at, case.state
+    due_at, state = case.due_at, case.state
 
     @st.fragment(run_every="1s")
     def count() -> None:
@@ -50,11 +54,11 @@ def hold(seen: cases.View, *, who: Who, key: str) -> None:
                     "Take back",
                     key=f"{key}.take_back",
                     icon=":material/undo:",
-                    on_click=partial(_take_back, case_id, who),
+                    on_click=partial(_take_back, case.id, case.version, who),
                 )
 
     count()
 
 
-def _take_back(case_id: UUID, who: Who) -> None:
-    notice.act(lambda: actions.take_back(case_id, actor=who, settings=access.settings()))
+def _take_back(case_id: UUID, version: int, who: Who) -> None:
+    notice.act(lambda: actions.take_back(case_id, actor=who, settings=access.settings(), version=version))

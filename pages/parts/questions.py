@@ -9,15 +9,18 @@ import streamlit as st
 from core import acting, actions, cases, errors
 from core.cases import Row
 from core.permissions import Who
-from pages.parts import access, notice, plain, times
+from pages.parts import access, lists, notice, plain, times
+
+FORMS = 5  # Each is a whole case to read; a hundred would be no page.
 
 
 def show(rows: Sequence[Row], *, who: Who, key: str) -> None:
-    """Every question that waits for this person, each with its answer form."""
+    """The questions that wait for this person, the most pressing first: some with their answer form, more as a list."""
     st.subheader("Questions for you")
     if not rows:
         st.caption("Nobody waits for an answer of yours.")
-    for row in rows:
+    rows = sorted(rows, key=lambda row: row.case.deadline_at or row.case.since)
+    for row in rows[:FORMS]:
         with st.container(border=True, key=f"{key}-{row.case.number}"):
             try:
                 seen = cases.view(row.case.id, actor=who)
@@ -26,6 +29,12 @@ def show(rows: Sequence[Row], *, who: Who, key: str) -> None:
             access.link("case", f"Case {row.case.number}", icon=":material/description:", case=row.case.number)
             plain.quiet(row.ask)
             answer(seen, who=who, key=f"{key}.{row.case.number}")
+    if len(rows) > FORMS:
+        st.caption("More questions, each answered on the page of its case:")
+        lists.show(
+            rows[FORMS:], columns=("Case", "Due", "Asks", "Submitted"), who=who, key=f"{key}.more",
+            alt="More cases with a question for you", to="case",
+        )  # fmt: skip
 
 
 def answer(seen: cases.View, *, who: Who, key: str) -> None:
@@ -43,12 +52,12 @@ def answer(seen: cases.View, *, who: Who, key: str) -> None:
             type="primary",
             key=f"{key}.send",
             icon=":material/send:",
-            on_click=partial(_send, seen.case.id, who, key),
+            on_click=partial(_send, seen.case.id, seen.case.version, who, key),
         )
 
 
-def _send(case_id: UUID, who: Who, key: str) -> None:
+def _send(case_id: UUID, version: int, who: Who, key: str) -> None:
     words = st.session_state[f"{key}.text"] or ""
-    done = notice.act(lambda: actions.answer(case_id, words, actor=who, settings=access.settings()))
+    done = notice.act(lambda: actions.answer(case_id, words, actor=who, settings=access.settings(), version=version))
     if done is not None:
         st.session_state[f"{key}.text"] = ""

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from core import cases, money, workflow
 from core.evidence import Span
 from core.workflow import Mark
-from pages.parts import badges, plain, times
+from pages.parts import access, badges, plain, times
 
 _OURS = re.compile(r"[a-z]+(_[a-z]+)+")  # A word of a program, such as store_credit.
+LINKS = 6
 TALL = 1_400  # Characters; a longer message scrolls in a frame of its own, so that the page stays one page.
 
 
@@ -41,12 +42,30 @@ def show(seen: cases.View, *, marks: Mapping[str, Iterable[Span]] | None = None,
                 _block(value, title=_title(kind, name).removesuffix("s"))
 
 
+def is_tall(seen: cases.View) -> bool:
+    """Whether a text of the request is so long that it scrolls in a frame."""
+    request = seen.submission.request
+    return any(len(str(getattr(request, name) or "")) > TALL for name in workflow.marked(type(request), Mark.LONG))
+
+
+def similar(seen: cases.View) -> None:
+    """Links to the open cases about the same thing."""
+    if not seen.similar:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(":orange[:material/content_copy:] Open about the same:", width="content")
+        for number in seen.similar[:LINKS]:
+            access.link("case", f"Case {number}", case=number)
+        if len(seen.similar) > LINKS:
+            st.caption(f"and {len(seen.similar) - LINKS} more", width="content")
+
+
 def value_words(model: type[BaseModel], name: str, value: Any, currency: str | None) -> str:
     """One value as people read it."""
     if value in (None, "", []):
         return "–"
     if Mark.MONEY in workflow.marks(model, name):
-        return money.show(value, currency)
+        return "0" if value == 0 and currency is None else money.show(value, currency)
     if isinstance(value, bool):
         return "Yes" if value else "No"
     if isinstance(value, date):

@@ -58,7 +58,7 @@ def confirm(seen: cases.View, *, who: Who) -> None:
 
 def _roll_back(seen: cases.View, who: Who, key: str) -> None:
     words = st.session_state.get(f"{key}.reason") or ""
-    notice.act(lambda: actions.roll_back(seen.case.id, words, actor=who))
+    notice.act(lambda: actions.roll_back(seen.case.id, words, actor=who, version=seen.case.version))
 
 
 def progress(seen: cases.View) -> None:

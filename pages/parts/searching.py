@@ -9,7 +9,7 @@ import streamlit as st
 from core import cases, errors
 from core.cases import Row
 from core.lifecycle import State
-from core.permissions import Who
+from core.permissions import Role, Who
 
 PAGE = 50
 
@@ -22,12 +22,15 @@ class Found:
     below: int | None
     more: bool
     is_filtered: bool
+    is_linked: bool  # The address asks for more than the filters on the page say.
+    total: int | None  # On all pages together, where the counters know it.
 
 
 def begin() -> None:
     """Give the filters what the address says, the first time."""
     if "q" not in st.session_state:
         st.session_state["q"] = st.query_params.get("q", "")
+        _trail().clear()  # The page was just opened, perhaps by a link.
     if "state" not in st.session_state:
         wanted = st.query_params.get("state", "").split(",")
         st.session_state["state"] = [state for state in wanted if state in set(State)]
@@ -50,7 +53,7 @@ def find(who: Who) -> Found:
     step = st.query_params.get("step")
     below = _number(st.query_params.get("below"))
     ids = _ids(st.query_params.get("ids"))
-    filtered = bool(words or states or step or ids is not None)
+    linked = step is not None or ids is not None
     if words.removeprefix("#").isdigit() and ids is None:
         try:
             ids = [cases.resolve(words)]
@@ -63,13 +66,25 @@ def find(who: Who) -> Found:
         rows = cases.listed(
             who, states=states, step=step, ids=ids, reference=words or None, below=below, limit=PAGE + 1
         )
-    return Found(rows[:PAGE], below, len(rows) > PAGE, filtered)
+    total = None if words or linked else _total(who, states)
+    return Found(rows[:PAGE], below, len(rows) > PAGE, bool(words or states or linked), linked, total)
+
+
+def _total(who: Who, states: Sequence[str]) -> int | None:
+    if who.role is Role.SUBMITTER:
+        return None  # The counters count everybody's.
+    seen = cases.overview()
+    return seen.in_state(*map(State, states)) if states else sum(seen.places.values())
 
 
 def pager(found: Found) -> None:
-    """Newer and older, where there are any."""
+    """How many there are, and newer and older, where there are any."""
+    if found.total is not None and (found.more or found.below is not None):
+        st.caption(f"{found.total:,} cases, {PAGE} on a page", width="content")
     if found.below is not None:
         st.button("Newest", key="cases.newest", icon=":material/first_page:", on_click=first_page)
+        if _trail():
+            st.button("Newer", key="cases.newer", icon=":material/arrow_back:", on_click=_newer)
     if found.more:
         st.button(
             "Older",
@@ -83,16 +98,33 @@ def pager(found: Found) -> None:
 def first_page() -> None:
     """Callback: back to the newest."""
     st.query_params.pop("below", None)
+    _trail().clear()
 
 
 def clear() -> None:
     """Callback: no filter."""
     st.query_params.clear()
     st.session_state["q"], st.session_state["state"] = "", []
+    _trail().clear()
 
 
 def _older(number: int) -> None:
+    _trail().append(st.query_params.get("below", ""))
     st.query_params["below"] = str(number)
+
+
+def _newer() -> None:
+    below = _trail().pop()
+    if below:
+        st.query_params["below"] = below
+    else:
+        first_page()
+
+
+def _trail() -> list[str]:
+    """Where the pages before this one began, as far as this session turned them."""
+    trail: list[str] = st.session_state.setdefault("cases.trail", [])
+    return trail
 
 
 def _number(words: str | None) -> int | None:

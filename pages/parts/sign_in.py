@@ -8,7 +8,7 @@ import html
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
@@ -17,11 +17,12 @@ import anyio
 import anyio.to_thread
 import structlog
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from core import people, seeding
+from core import outage, people, seeding
 from core.settings import Settings
+from pages.parts import outside
 from pages.parts.access import COOKIE, FOLDER
 from pages.parts.door import cookie_of, is_local
 
@@ -29,9 +30,6 @@ log = structlog.get_logger()
 
 CSRF: Final = "countersign_form"
 LONGEST_BODY: Final = 8_192
-POLICY: Final = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
 _HASHES_AT_ONCE = 2  # Each takes tens of megabytes while it runs.
 
 
@@ -139,13 +137,23 @@ def routes(settings: Callable[[], Settings], *, lockout: Lockout | None = None) 
         return done
 
     return [
-        Route("/sign-in", show, methods=["GET"]),
-        Route("/sign-in", check, methods=["POST"]),
+        Route("/sign-in", _unless_away(show), methods=["GET"]),
+        Route("/sign-in", _unless_away(check), methods=["POST"]),
         Route("/sign-out", ask_out, methods=["GET"]),
-        Route("/sign-out", out, methods=["POST"]),
+        Route("/sign-out", _unless_away(out), methods=["POST"]),
         Route("/sign-in.css", _file("sign-in.css", "text/css")),
         Route("/sign-in.svg", _file("mark.svg", "image/svg+xml")),
     ]
+
+
+def _unless_away(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def answered(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except outage.Away as error:
+            return outside.unavailable(error)
+
+    return answered
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Response]:
@@ -206,11 +214,7 @@ async def _form(
     else:
         hidden += f'<input type="hidden" name="next" value="{html.escape(next_ if is_local(next_) else "")}">'
         body = _fields(hidden, email, problem) + _demo(hidden, await _demo_accounts())
-    response = HTMLResponse(
-        _PAGE.format(title="Sign out" if out else "Sign in", body=body),
-        status,
-        headers={"content-security-policy": POLICY, "cache-control": "no-store"},
-    )
+    response = outside.page("Sign out" if out else "Sign in", body, status)
     response.set_cookie(
         CSRF, token, max_age=3600, path="/", httponly=True, samesite="strict", secure=_is_https(request)
     )
@@ -244,24 +248,3 @@ def _demo(hidden: str, found: list[_Account]) -> str:
         f'<form method="post" action="/sign-in" class="demo">{hidden}<h2>Demo accounts</h2>'
         f'<p class="small">This is a demo: everybody in it is invented. Sign in as</p>{buttons}</form>'
     )
-
-
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title} · Countersign</title>
-<link rel="icon" href="/sign-in.svg">
-<link rel="stylesheet" href="/sign-in.css">
-</head>
-<body>
-<main>
-<header><img src="/sign-in.svg" alt="" width="40" height="40"><h1>Countersign</h1></header>
-<p class="lead">The model proposes, a person countersigns, every effect can be undone.</p>
-{body}
-</main>
-</body>
-</html>
-"""

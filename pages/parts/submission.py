@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import cases, errors, people, submissions
+from core import cases, errors, outage, people, submissions
 from core.permissions import Who
 from core.workflow import Workflow
 from pages.parts import access, form, notice, plain
@@ -61,20 +61,20 @@ def _begin(kind: Workflow[Any, Any], who: Who) -> dict[str, Any]:
     if _STATE not in st.session_state:
         stored = people.draft(who.id, name)
         fields = stored.get("fields")
-        st.session_state[_STATE] = {
-            "key": str(stored.get("key") or secrets.token_urlsafe(16)),
-            "fields": _thawed(fields) if isinstance(fields, dict) else {},
-            "restored": isinstance(fields, dict),
-            "blocks": {},
-        }
+        key = str(stored.get("key") or secrets.token_urlsafe(16))
+        restored = isinstance(fields, dict)
+        st.session_state[_STATE] = _form(key, _thawed(fields) if restored else {}, restored=restored)
     found: dict[str, Any] = st.session_state[_STATE]
     return found
 
 
+def _form(key: str, fields: Mapping[str, Any], *, restored: bool = False) -> dict[str, Any]:
+    return {"key": key, "fields": fields, "restored": restored, "blocks": {}}
+
+
 def _keep(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
     body = {"key": draft["key"], "fields": _frozen(typed)} if _is_typed(typed) else {}
-    if st.session_state.get(_KEPT, {}) != body:
-        people.keep_draft(who.id, f"submit:{kind.name}", body)
+    if st.session_state.get(_KEPT, {}) != body and people.keep_draft(who.id, f"submit:{kind.name}", body):
         st.session_state[_KEPT] = body
 
 
@@ -258,14 +258,16 @@ def _send(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: M
         notice.leave("warning", "Some fields need another look; nothing was sent yet.")
         st.rerun()
     except errors.KeyUsed as error:
-        # This form was open in two tabs, and the other one was sent: what stands here is another case.
-        st.session_state[_STATE]["key"] = secrets.token_urlsafe(16)
+        # This form was open in two tabs, and the other one was sent: what stands here is another case. Under a new key
+        # its fields are new ones, which begin with what was typed.
+        st.session_state[_STATE] = _form(secrets.token_urlsafe(16), typed)
         _keep(kind, who, st.session_state[_STATE], typed)
         words = f"Case {error.number} was sent from another tab of this form. Submit again to make this a second case."
         notice.leave("warning", words)
         st.rerun()
-    except errors.ActionError as error:
-        notice.leave("refused", str(error))
+    except (errors.ActionError, outage.Away) as error:
+        # The form keeps its key: sent again it makes one case, also where nobody knows whether it made one already.
+        notice.leave("refused", str(outage.not_saved(error) if isinstance(error, outage.Away) else error))
         st.rerun()
     access.wake()
     _forget(kind, who)
@@ -281,7 +283,10 @@ def _tidy(fields: Mapping[str, str]) -> dict[str, str]:
 def _similar(kind: Workflow[Any, Any], typed: Mapping[str, Any], who: Who) -> None:
     """Warn of open cases about the same thing, with a link where this person may see them."""
     names = _references(kind, typed)
-    found = cases.open_about(kind.name, names, actor=who) if names else []
+    try:
+        found = cases.open_about(kind.name, names, actor=who) if names else []
+    except outage.Away:
+        return  # The form stays, without its warning.
     if not found:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="submit-similar"):

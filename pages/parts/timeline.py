@@ -8,8 +8,9 @@ from typing import Any
 import streamlit as st
 
 from core import cases, errors, money, permissions
+from core.lifecycle import Step
 from core.permissions import Act, Who
-from pages.parts import badges, plain, request, times
+from pages.parts import badges, choices, plain, times
 from pages.parts.edits import changes
 
 _SIGNS = {"person": "◉", "worker": "⚙", "policy": "§", "system": "·"}
@@ -21,7 +22,7 @@ _WORDS = {
     "straight_on": "Proposal within the limits, goes straight on",
     "ask": "Asked the submitter",
     "answer": "Answered",
-    "retry_later": "Try again later",
+    "retry_later": "To be tried again",
     "escalate": "Escalated to a lead",
     "expire": "Deadline passed, escalated",
     "fail": "Failed",
@@ -45,12 +46,28 @@ _WORDS = {
     "rollback_wanted": "Rollback wanted once the outcome is known",
     "refused_act": "An action was refused",
     "late": "A late result was set aside",
+    "mismatch": "The receiver's record differs from ours",
+}
+_STEPS = {Step.PROPOSE: "proposal", Step.REVIEW: "review", Step.APPLY: "effect", Step.UNDO: "undo"}
+_ENDS = {
+    "open": "begun",
+    "ok": "usable answer",
+    "refused": "the model refused",
+    "truncated": "answer cut off",
+    "filtered": "stopped by a content filter",
+    "invalid": "unusable answer",
+    "transient": "no answer",
+    "blocked": "the provider refused",
+    "impossible": "cannot be answered",
+    "bug": "an error of ours",
+    "rejected": "the receiver refused",
+    "unknown": "outcome unknown",
 }
 
 
 def ribbon(seen: cases.View) -> None:
     """The stays of the case in order, with how long each took."""
-    steps = []
+    steps: list[tuple[str, float, str]] = []  # Label, seconds, and in place of them the time of the end.
     stays = cases.stays(seen)
     for i, stay in enumerate(stays):
         state, step = stay.place.split("/")
@@ -59,10 +76,13 @@ def ribbon(seen: cases.View) -> None:
             continue
         last = i + 1 == len(stays)
         ended = stay.left is not None and last
-        steps.append(
-            (badges.place(state, step).label, times.local(stay.entered) if ended else times.span(stay.seconds), last)
-        )
-    plain.path(steps)
+        label, seconds = badges.place(state, step).label, stay.seconds
+        if steps and steps[-1][0] == label:  # Due, then in work: for people one station.
+            seconds += steps.pop()[1]
+        steps.append((label, seconds, times.local(stay.entered) if ended else ""))
+    plain.path(
+        [(label, end or times.span(seconds), i == len(steps)) for i, (label, seconds, end) in enumerate(steps, start=1)]
+    )
 
 
 def show(seen: cases.View, *, who: Who, key: str) -> None:
@@ -80,7 +100,7 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
         decision = decisions.get(str(event.data.get("decision")))
         if decision is not None:
             _decision(seen, decision)
-        if event.kind == "ask":
+        if event.kind == "ask" and decision is None:  # Of a person, the note is the question.
             _question(seen, event.at)
         attempt = attempts.get(str(event.data.get("attempt")))
         if attempt is not None:
@@ -97,7 +117,7 @@ def _decision(seen: cases.View, decision: Any) -> None:
         if proposal is None:
             st.caption("Typed by hand: there was no usable proposal.")
             return
-        for change in changes(seen.kind.Proposal, proposal.values, decision.values):
+        for change in changes(seen, proposal.values, decision.values):
             plain.quiet(f"{change.title}: {change.old} → {change.new}", indent=True)
 
 
@@ -109,7 +129,8 @@ def _question(seen: cases.View, at: datetime) -> None:
 
 def _attempt(seen: cases.View, attempt: Any, *, who: Who, key: str) -> None:
     took = times.span(_seconds(attempt)) if attempt.ended_at is not None else "still running"
-    with st.expander(f"Attempt {attempt.n} · {attempt.step} · {badges.words(attempt.kind)} · {took}", key=key):
+    step, ended = _STEPS[Step(attempt.step)], _ENDS.get(attempt.kind) or badges.words(attempt.kind).lower()
+    with st.expander(f"Attempt {attempt.n} · {step} · {ended} · {took}", key=key):
         plain.facts(_attempt_facts(attempt))
         if attempt.step == "propose" and permissions.may(who, Act.SEE_PROMPT, seen.what) is None:
             _exact_text(seen, attempt, who, key)
@@ -210,7 +231,7 @@ EFFECTS: Mapping[str, badges.Look] = {
 def download(seen: cases.View) -> None:
     """The whole case as JSON."""
     st.download_button(
-        "JSON",
+        "Download this case (JSON)",
         data=lambda: json.dumps(cases.as_json(seen), ensure_ascii=False, indent=1),
         file_name=f"case-{seen.case.number}.json",
         mime="application/json",
@@ -222,10 +243,8 @@ def download(seen: cases.View) -> None:
 
 def proposal_words(seen: cases.View, values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A proposal's values as pairs."""
-    kind = seen.kind.Proposal
-    currency = values.get("currency")
     return [
-        (kind.model_fields[name].title or name, request.value_words(kind, name, values.get(name), currency))
-        for name in kind.model_fields
+        (field.title or name, choices.words(seen, name, values))
+        for name, field in seen.kind.Proposal.model_fields.items()
         if not (isinstance(values.get(name), list) and values[name] and isinstance(values[name][0], dict))
     ]

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import actions, cases, errors, people
+from core import actions, cases, errors, outage, people
 from core.actions import Verdict
 from core.permissions import Who
 from core.workflow import Workflow
-from pages.parts import access, form, notice
+from pages.parts import access, form, notice, panel
 
 _ASKED = "review.asked"
 _PROBLEMS = "review.problems"
@@ -111,9 +111,12 @@ def _give(asked: Asked, who: Who) -> None:
         keep(shown, asked.typed, who)
         return
     except errors.ActionError as error:
-        kept = " Your edits are kept." if asked.typed is not None else ""
+        away = isinstance(error, errors.StoreAway)
+        kept = " Your edits are kept." if asked.typed is not None and not away else ""
         notice.leave("refused", f"{error}{kept}")
         keep(shown, asked.typed, who)
+        if away and asked.typed is None:
+            panel.open_with(f"{asked.verdict}.{shown.number}", asked.note, str(error))
         return
     people.keep_draft(who.id, draft_name(shown.number), {})
     st.toast(f"Case {done.number}: {_TOASTS[asked.verdict]}", icon=":material/check_circle:")
@@ -159,6 +162,9 @@ def keep(shown: Shown, fields: Mapping[str, Any] | None, who: Who) -> None:
 
 def kept(number: int, who: Who) -> tuple[str, dict[str, Any]] | None:
     """The proposal that edits were made to, and the edits; None when there are none."""
-    body = people.draft(who.id, draft_name(number))
+    try:
+        body = people.draft(who.id, draft_name(number))
+    except outage.Away:
+        return None
     fields = body.get("fields")
     return (str(body.get("proposal")), dict(fields)) if isinstance(fields, dict) else None

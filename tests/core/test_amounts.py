@@ -66,6 +66,10 @@ def test_an_amount_that_a_currency_cannot_hold_is_none(text: str, currency: str)
     assert mention.minor(currency) is None
 
 
+def test_pages_of_grouped_digits_are_read_at_once() -> None:
+    assert amounts.mentions("000 " * 12_500) == []  # Minutes, were every chain of them tried.
+
+
 def test_a_currency_is_named_only_where_it_is_beyond_doubt() -> None:
     assert amounts.currencies("in USD, or maybe 5 €") == {"USD", "EUR"}
     assert amounts.currencies("dollars, I try") == frozenset()

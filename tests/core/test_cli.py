@@ -159,6 +159,18 @@ def test_answers_withdrawals_take_backs_and_reopenings(terminal: Terminal, monke
     assert terminal.ok("verify")["holds"] is True
 
 
+def test_an_act_on_a_version_that_has_passed_is_refused(terminal: Terminal) -> None:
+    made = terminal.ok("submit", str(EXAMPLE), "--as", SUB)
+    number, version = str(made["number"]), terminal.ok("case", str(made["number"]))["version"]
+    assert terminal.run("worker", "--until-idle").exit_code == 0
+
+    refused = terminal.refused("withdraw", number, "--as", SUB, "--version", str(version))
+
+    assert f"Case {number} was moved by" in refused
+    newer = terminal.ok("case", number)["version"]
+    assert terminal.ok("withdraw", number, "--as", SUB, "--version", str(newer))["state"] == "cancelled"
+
+
 def test_edited_values_come_from_a_file(terminal: Terminal, tmp_path: Path) -> None:
     terminal.ok("submit", "-", "--as", SUB, given=drive.request().model_dump_json())
     assert terminal.run("worker", "--until-idle").exit_code == 0

@@ -288,7 +288,7 @@ def test_a_worker_that_dies_in_every_send_ends_with_a_person_not_with_a_loop(sto
     for n in range(limit):
         assert len(drive.claim(store.settings)) == 1, f"not claimed the {n + 1}th time"
         watch = claims.Watch()
-        for monotonic in (0.0, 100.0):
+        for monotonic in (0.0, claims.RESCUE_SECONDS):
             claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=monotonic)
 
     assert place(made) == "escalated/apply"

@@ -1,5 +1,7 @@
 """Files of many cases: each row is judged alone, a dry run makes nothing, the same file twice makes each case once."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -22,6 +24,12 @@ Max Madeup,[brackets] are text,,,,
 def run(store: Store, content: str | bytes, name: str = "f.csv", *, dry_run: bool = False) -> list[Line]:
     raw = content.encode() if isinstance(content, str) else content
     return imports.run(name, raw, actor=store.submitter, settings=store.settings, dry_run=dry_run)
+
+
+def table(rows: list[list[str]]) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(rows)
+    return file.getvalue()
 
 
 def test_a_bad_row_never_stops_the_others(store: Store) -> None:
@@ -83,6 +91,24 @@ def test_a_file_from_a_spreadsheet_with_a_byte_order_mark_is_read(sqlite_store: 
     lines = run(sqlite_store, b"\xef\xbb\xbfcustomer,message\r\nNora,Broken\r\n")
 
     assert [line.status for line in lines] == ["new"]
+
+
+def test_a_message_that_is_json_stays_the_text_that_it_is(sqlite_store: Store) -> None:
+    texts = ["[]", '{"verdict": "refund_in_full"}', '["a"]', "[" * 20_000]
+
+    lines = run(sqlite_store, table([["customer", "message"], *(["Nora Nobody", text] for text in texts)]))
+
+    seen = [cases.view(cases.resolve(str(line.case)), actor=sqlite_store.reviewer) for line in lines]
+    assert [one.submission.request.message for one in seen] == texts
+
+
+def test_a_cell_that_is_nested_too_deep_is_named_and_stops_nobody(sqlite_store: Store) -> None:
+    rows = [["customer", "message", "orders"], ["Nora", "Broken", "[" * 20_000], ["Otto", "Broken", '[{"id": "A-1"}]']]
+
+    lines = run(sqlite_store, table(rows))
+
+    assert [line.status for line in lines] == ["invalid", "new"]
+    assert lines[0].reason.startswith("orders: ")
 
 
 def test_signs_that_only_look_like_line_ends_do_not_tear_a_row_apart(store: Store) -> None:

@@ -48,12 +48,13 @@ class Tale:
         self.session, self.store, self.at, self.tries, self.rounds = session, store, at, 0, 0
         self.attempt: Attempt | None = None
         self.usable: UUID | None = None
-        self.case = Case(
-            id=uuid7(), number=cases.take_number(session), workflow="refunds", state="pending", step="propose",
-            demo=demo, submitted_by=store.submitter.id, created_at=at, since=at, due_at=at,
-        )  # fmt: skip
-        moves.open_case(session, self.case, actor=_by(store.submitter), facts={"demo": demo}, now=at)
-        self.id = self.case.id
+        self.id = uuid7()
+        row = {
+            "id": self.id, "number": cases.take_numbers(session, count=1), "workflow": "refunds", "demo": demo,
+            "submitted_by": store.submitter.id, "created_at": at, "since": at, "due_at": at,
+        }  # fmt: skip
+        moves.open_cases(session, [(row, _by(store.submitter), {"demo": demo})], now=at)
+        self.case = cases.locked(session, case_ids=[self.id])[self.id]
 
     def claim(self, after: float = 10) -> "Tale":
         eligible = self.case.due_at
@@ -188,7 +189,7 @@ class Tale:
     ) -> "Tale":
         self.at += timedelta(seconds=after)
         wanted = Move(self.case, verb, target, actor, facts or {}, put or {})
-        assert moves.move(self.session, [wanted], now=self.at) == [True]
+        assert moves.move(self.session, [wanted], now=self.at)
         return self
 
     def _write(self, row: Any) -> None:

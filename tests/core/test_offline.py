@@ -210,6 +210,8 @@ def test_the_message_that_gives_orders_gets_no_more_than_was_paid() -> None:
         ("Cancel my order 88421 please, I want the 15 EUR back", "cancelled", 1500, "EUR"),
         ("order #4521: you charged me twice, 20 EUR", "duplicate_charge", 2000, "EUR"),
         ("Order 5150: got the wrong size, 30 GBP please", "wrong_item", 3000, "GBP"),
+        ("I just received order 4711 and it is broken, 20 EUR", "damaged", 2000, "EUR"),
+        ("I only received half of order 4711, 20 EUR please", "missing_item", 2000, "EUR"),
         ("Bonjour, ma commande 88123 n'est jamais arrivée, remboursez-moi 45,50 €.", "not_received", 4550, "EUR"),
         ("Hola, el pedido 7781 llegó roto. Quiero que me devuelvan 30 €", "damaged", 3000, "EUR"),
         ("Meine Bestellung 4711 ist nie angekommen. Bitte 1.234,50 EUR erstatten", "not_received", 123450, "EUR"),
@@ -333,6 +335,12 @@ def test_who_asks_for_store_credit_gets_it() -> None:
     values = proposed(written("arrived broken, store credit is fine", orders=[paid("A-1", 1000)]))
 
     assert values.destination == "store_credit"
+
+
+def test_of_a_word_as_long_as_a_page_the_beginning_is_quoted() -> None:
+    values = proposed(written("cancel" * 3_000))
+
+    assert [entry.quote for entry in values.evidence] == ["cancel" * 40]
 
 
 def test_what_a_customer_got_already_is_not_what_they_want() -> None:

@@ -1,75 +1,91 @@
-"""The process is killed at every point of a case's life, one after the other; begun again, nothing is lost and nothing
-is done twice."""
+"""A life is killed at every point, and at pairs of points; a worker stands still past its lease and goes on. Nothing is
+lost, nothing is done twice, and whoever comes late changes nothing.
 
-import json
-from functools import partial
-from pathlib import Path
+Here are every point and a sample of the pairs; `make faults` tries every pair.
+"""
+
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from core import cases, installation, people, verify
+from core import record
 from core.receivers.ledger import Ledger
-from core.settings import Settings
-from storage import database
-from tests.faults import life
+from core.trials import scratch, torture
+from core.trials.torture import Plan
+from tests.faults.processes import alone
 
-
-def _acknowledged(log: Path) -> set[int]:
-    if not log.exists():
-        return set()
-    return {json.loads(line)["case"] for line in log.read_text(encoding="utf-8").splitlines()}
-
-
-def _aftermath(settings: Settings, log: Path) -> None:
-    """What must be true after any crash and recovery: the chain, the ledger, and every acknowledged number."""
-    installation.open_(settings, create=False)
-    try:
-        ledger = Ledger(settings.ledger_store_url)
-        report = verify.verify(ledger=ledger)
-        assert report.holds, report.as_text()
-        lead = people.find("lead@test.example")
-        there = {row.case.number for row in cases.listed(lead)}
-        assert _acknowledged(log) <= there, "an acknowledged case is gone"
-        assert there == {1}, "the same key made two cases"
-        assert [one.kind for one in ledger.transfers()] == ["undo", "apply"], "not exactly one credit and one undo"
-        assert set(ledger.balances().values()) == {0}
-    finally:
-        database.use(None)
+KINDS = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_crash_at_any_point_loses_nothing_and_does_nothing_twice(settings: Settings, tmp_path: Path) -> None:
-    fired, seen = 0, set()
-    # Every point on SQLite; on PostgreSQL, where a story takes longer, every fifth.
-    for nth in range(1, 400, 5 if settings.database_url else 1):
-        home = tmp_path / f"crash-{nth}"
-        log = home / "acknowledged.jsonl"
-        own = settings.model_copy(update={"home": home})
-        if settings.database_url:
-            _empty(settings)
-        assert life.forked(partial(life.prepare, own)) == 0
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_life_broken_at_any_point_loses_nothing_and_does_nothing_twice(
+    kind: scratch.Kind, request: pytest.FixtureRequest
+) -> None:
+    report = tortured(kind, request, pairs=8)
 
-        ended = life.forked(life.with_listener(life.kill_at(nth), partial(life.live, own, log)))
-        if ended == 0:
-            break  # The life has fewer points than this: every one was tried.
-        assert ended == -9, f"at point {nth} the process ended with {ended}, not by the kill"
-        fired += 1
-        assert life.forked(partial(life.live, own, log)) == 0, f"no recovery from a crash at point {nth}"
-
-        _aftermath(own, log)
-        seen |= _acknowledged(log)
-    print(f"{fired} kill points tried")
-
-    assert fired >= (8 if settings.database_url else 40), "the kills never fired: the points are not where the work is"
-    assert seen == {1}
+    assert report.pairs.done == 8
 
 
-def _empty(settings: Settings) -> None:
-    """Start a PostgreSQL story from nothing: each has a database of its own on SQLite."""
-    from sqlalchemy import create_engine
+@pytest.mark.long
+@pytest.mark.timeout(6 * 3_600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_life_broken_at_any_two_points_loses_nothing_and_does_nothing_twice(
+    kind: scratch.Kind, request: pytest.FixtureRequest
+) -> None:
+    report = tortured(kind, request, pairs=None)
 
-    engine = create_engine(settings.database_url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    engine.dispose()
+    assert report.pairs.done == report.pairs.of > 400
+
+
+def tortured(kind: scratch.Kind, request: pytest.FixtureRequest, *, pairs: int | None) -> torture.Report:
+    """A run whose promises were kept and whose faults came."""
+    url = request.getfixturevalue("postgres_server") if kind == "postgres" else ""
+    report = torture.run(kind, pairs=pairs, url=url)
+    print(report.as_text())
+    assert report.holds, report.as_text()
+    assert report.points.done == report.points.of > 25
+    assert report.zombies.done == report.zombies.of == 10
+    assert report.left.acknowledged >= 3 * (report.points.done + report.zombies.done)
+    assert len(report.left.recoveries) > 20
+    return report
+
+
+# --- The trials notice what they are there for ------------------------------------------------------------------------
+
+
+def test_a_ledger_that_forgets_its_keys_is_noticed() -> None:
+    outcome = alone(_broken, "forgetful", 16)  # Killed when it was sent, and not recorded.
+
+    assert outcome.fired
+    assert outcome.left.doubled == 1
+    assert any(one.startswith("R2:") for one in outcome.left.broken)
+
+
+def test_a_late_worker_that_is_believed_is_noticed() -> None:
+    outcome = alone(_broken, "gullible", None)
+
+    assert outcome.fired
+    assert any("a resumed worker" in one for one in outcome.left.broken)
+
+
+def test_a_fault_that_never_came_is_told() -> None:
+    outcome = alone(_broken, "", 99)
+
+    assert not outcome.fired
+    assert len(outcome.points) == 31
+
+
+def _broken(how: str, kill: int | None) -> torture.Outcome:
+    """One trial of a program that was made wrong. Run alone: nothing is put back."""
+    program: Any
+    if how == "forgetful":
+        program, real = Ledger, Ledger._write
+        program._write = lambda self, on, key, *what: {**real(self, on, uuid4().hex, *what), "key": key}
+    if how == "gullible":
+        program = record
+        program._is_ours = lambda _case, _ran: True
+    with scratch.site("sqlite", **torture.MANY_TRIES) as site:
+        return torture.trial(site, Plan((kill,)) if kill else Plan(stop=17))

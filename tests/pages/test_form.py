@@ -48,6 +48,13 @@ def test_an_amount_without_a_currency_asks_for_it() -> None:
     assert values(claimed_amount_minor="10")[1] == {"claimed_amount_minor": "choose the currency first"}
 
 
+@pytest.mark.parametrize("typed", ["0", "0.00", " 0 "])
+def test_nothing_is_nothing_in_every_currency(typed: str) -> None:
+    body, wrong = values(claimed_amount_minor=typed)
+
+    assert (body["claimed_amount_minor"], wrong) == (0, {})
+
+
 def test_an_order_reads_its_amounts_in_its_own_currency_or_else_in_that_of_the_claim() -> None:
     own = {"id": "A", "currency": "JPY", "refunded_minor": "50", "payments": [{"id": "p", "amount_minor": "120"}]}
     body, wrong = values(currency="EUR", orders=[own, {"id": "B", "payments": [{"id": "q", "amount_minor": "1.20"}]}])

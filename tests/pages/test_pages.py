@@ -301,6 +301,33 @@ def test_the_same_form_sent_twice_gives_one_case(visit: Visit, sqlite_store: Sto
     assert len(cases.listed(sqlite_store.lead)) == 1
 
 
+def test_another_case_typed_in_a_second_tab_of_a_sent_form_is_kept_and_can_be_sent(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    first = visit("submit", sqlite_store.submitter)
+    fill(first, customer="Nora", message="Broken.")
+    second = visit("submit", sqlite_store.submitter)  # Another tab with the same draft.
+    fill(second, message="Quite another thing.", claimed_amount_minor="10.00")
+    select(second, "currency", "EUR")
+    second.button(key="submit.add.orders").click().run()
+    next(one for one in second.text_input if one.label == "Order id").set_value("A-77")
+    first.button(key="submit.send").click().run()
+
+    second.button(key="submit.send").click().run()
+
+    assert not second.exception
+    told = "Case 1 was sent from another tab of this form. Submit again to make this a second case."
+    assert told in words(second)
+    assert len(cases.listed(sqlite_store.lead)) == 1
+    second.button(key="submit.send").click().run()  # Nothing was typed again.
+    assert not second.exception
+    newest, oldest = (view(sqlite_store, row.case.number).submission.request for row in cases.listed(sqlite_store.lead))
+    assert oldest.message == "Broken."
+    assert (newest.customer, newest.message) == ("Nora", "Quite another thing.")
+    assert (newest.claimed_amount_minor, newest.currency) == (1000, "EUR")
+    assert [one.id for one in newest.orders] == ["A-77"]
+
+
 def test_an_open_case_about_the_same_order_is_named(
     visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
 ) -> None:
@@ -322,7 +349,7 @@ def test_a_file_is_looked_at_before_anything_is_made(visit: Visit, sqlite_store:
     at.file_uploader(key="submit.file").set_value(("cases.csv", rows.encode(), "text/csv")).run()
 
     assert not at.exception
-    assert list(at.dataframe[0].value["Becomes"]) == ["new", "invalid"]
+    assert list(at.dataframe[0].value["Becomes"]) == ["invalid", "new"]
     assert cases.listed(sqlite_store.lead) == []
     at.button(key="submit.import").click().run()
     assert len(cases.listed(sqlite_store.lead)) == 1
@@ -363,7 +390,7 @@ def test_a_long_list_comes_in_pages(visit: Visit, sqlite_store: Store) -> None:
 def test_a_submitter_lists_only_their_own(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
     waiting()
 
-    assert "There is no case yet." in words(visit("cases", sqlite_store.other_submitter))
+    assert "You have not submitted a case yet." in words(visit("cases", sqlite_store.other_submitter))
 
 
 # --- Rollback -------------------------------------------------------------------------------------------------------

@@ -106,6 +106,42 @@ def test_two_verdicts_in_one_run_apply_neither(visit: Visit, sqlite_store: Store
     assert not seen.decisions
 
 
+def test_a_double_click_in_one_run_is_one_decision(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    at = visit("review", sqlite_store.reviewer, case=number)
+    shown = shown_of(sqlite_store, number)
+
+    # Both presses are recorded before the run begins.
+    at.session_state["review.asked"] = [Asked(Verdict.REJECT, shown, note="No.") for _ in range(2)]
+    at.run()
+
+    assert not at.exception
+    assert f"Case {number}: Rejected" in words(at)
+    assert "Two answers arrived at once" not in words(at)
+    assert [one.verdict for one in view(sqlite_store, number).decisions] == ["reject"]
+
+
+def test_the_second_press_of_a_double_click_may_come_in_a_run_of_its_own(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    at = visit("review", sqlite_store.reviewer, case=number)
+    shown = shown_of(sqlite_store, number)
+    button(at, "Approve").click().run()
+
+    at.session_state["review.asked"] = [Asked(Verdict.APPROVE, shown)]
+    at.run()
+
+    assert not at.exception
+    assert f"Case {number}: Approved" in words(at)
+    assert "was moved by" not in words(at)
+    seen = view(sqlite_store, number)
+    assert [one.verdict for one in seen.decisions] == ["approve"]
+    assert "refused" not in [one.kind for one in seen.events]
+
+
 def test_a_stale_decision_is_told_who_was_faster_and_the_edits_are_kept(
     visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
 ) -> None:

@@ -84,7 +84,7 @@ def test_a_database_is_never_made_where_one_was_expected(tmp_path: Path) -> None
 def test_a_file_of_no_bytes_is_not_taken_for_a_database(tmp_path: Path) -> None:
     (tmp_path / "countersign.db").touch()
 
-    with pytest.raises(errors.StartError, match="there is no database"):
+    with pytest.raises(errors.StartError, match="has no bytes"):
         installation.open_(Settings(home=tmp_path), create=False)
 
 

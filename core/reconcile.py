@@ -1,0 +1,473 @@
+"""Reconciliation: our effects beside what the receivers hold, by key.
+
+After a restore the receivers know more than we do. Until they were asked, nothing is sent (restored mode). One kind of
+difference is repaired here: what we still meant to do, and the receiver holds with our key and the same contents, is
+taken over as applied, by a claim and a record like any worker's. Everything else goes to people: it is written on the
+case, and what must not be sent is kept back. The source is effects.md, 3.7 and 3.8.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlmodel import Session
+from uuid_utils.compat import uuid7
+
+from core import claims, clock, effects, installation, lifecycle, money, moves, record
+from core.executor import Ran, ToSend
+from core.lifecycle import Place, State, Step, Verb
+from core.moves import SYSTEM, Actor, Move, Note
+from core.outcomes import Answer, Applied, Receipt
+from core.receivers import Listing, Receiver
+from core.settings import Settings
+from storage import cases, database, installations, reconciling
+from storage import effects as effect_rows
+from storage.tables import Attempt, Case, Effect
+
+log = structlog.get_logger()
+
+HOLDER = "reconciliation"
+OPEN = ("planned", "sending", "in_doubt")
+DERIVED = tuple(product((1, 2, 3), (1, 2, 3), ("apply", "undo")))  # Revision, ordinal, kind: whose key may this be?
+
+
+class Difference(StrEnum):
+    """How a receiver's record differs from ours."""
+
+    ABSENT_THERE = "absent_there"  # Applied here; the receiver does not hold it.
+    CONTENTS_DIFFER = "contents_differ"  # Our key, another amount or payload.
+    REFUSED_HERE = "refused_here"  # We took it for refused; the receiver holds it.
+    UNKNOWN_HERE = "unknown_here"  # A key of ours of which we have no record.
+    NOT_ASKED = "not_asked"  # There is no such receiver, or it did not answer.
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference, for people. `case` is the number of the case that the key was derived from, if it is here."""
+
+    difference: Difference
+    receiver: str
+    sentence: str
+    key: str = ""
+    case: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "difference": str(self.difference), "receiver": self.receiver, "case": self.case, "key": self.key,
+            "sentence": self.sentence,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a reconciliation compared, took over and found; and whether restored mode was left by it."""
+
+    compared: int
+    taken_over: tuple[int, ...]  # Numbers of cases.
+    to_send: int  # Effects that the receivers do not hold; they leave with the keys that they have.
+    findings: tuple[Finding, ...]
+    was_restored: bool
+    is_restored: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "compared": self.compared, "taken_over": list(self.taken_over), "to_send": self.to_send,
+            "findings": [one.as_json() for one in self.findings],
+            "was_restored": self.was_restored, "is_restored": self.is_restored,
+        }  # fmt: skip
+
+    def as_text(self) -> str:
+        lines = [f"{self.compared:,} effects compared with what the receivers hold."]
+        if self.taken_over:
+            lines.append(f"Taken over as applied: {_cases(self.taken_over)}.")
+        if self.to_send:
+            lines.append(f"{self.to_send:,} effects were not there; they leave with the keys that they have.")
+        lines += [f"{one.difference}: {one.sentence}" for one in self.findings]
+        lines.append("Nothing differs." if not self.findings else f"{len(self.findings)} differences are for people.")
+        if self.is_restored:
+            lines.append("Still in restored mode: nothing is sent until every receiver has answered.")
+        elif self.was_restored:
+            lines.append("Restored mode is left.")
+        return "\n".join(lines)
+
+
+def leave_restored_mode(
+    *, settings: Settings, receivers: Mapping[str, Receiver], actor: Actor = SYSTEM, now: datetime | None = None
+) -> Report | None:
+    """What a worker does before it sends anything: in restored mode, reconcile. None: it is not in that mode."""
+    if installation.restored_at() is None:
+        return None
+    log.warning("reconcile.restored_mode")
+    return run(settings=settings, receivers=receivers, actor=actor, now=now)
+
+
+def run(
+    *, settings: Settings, receivers: Mapping[str, Receiver], actor: Actor = SYSTEM, now: datetime | None = None
+) -> Report:
+    """Compare, take over what is certain, write down what is not; restored mode ends when every receiver answered."""
+    now = now or clock.now()
+    was_restored = installation.restored_at() is not None
+    if was_restored:
+        _give_back_sends(settings, now)
+    asked = _ask(receivers)
+    found = _compared_alone(asked, receivers, actor, now) if was_restored else _compared(asked, receivers, actor, now)
+    taken_over = [
+        number for effect_id, receipt in found.ours if (number := _take_over(effect_id, receipt, settings, now))
+    ]
+    left = was_restored and not asked.silent and _leave(found, taken_over, actor, now)
+    report = Report(
+        compared=found.compared,
+        taken_over=tuple(dict.fromkeys(taken_over)),
+        to_send=found.to_send,
+        findings=tuple(found.findings),
+        was_restored=was_restored,
+        is_restored=was_restored and not left,
+    )
+    log.info("reconcile.done", compared=report.compared, taken_over=len(taken_over), findings=len(report.findings))
+    return report
+
+
+# --- Asking ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Asked:
+    """What the receivers said, and of which of our effects it can be held against us: those of before we asked."""
+
+    installation: UUID
+    here: dict[UUID, str]  # State of each effect before anybody was asked.
+    numbers: dict[UUID, int]  # Of all cases, where a key must be traced to one.
+    held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
+    listed: set[str] = field(default_factory=set)
+    silent: dict[str, str] = field(default_factory=dict)  # Receivers that did not answer, and how.
+    owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
+
+
+def _ask(receivers: Mapping[str, Receiver]) -> _Asked:
+    """Ask every receiver; no transaction is open meanwhile."""
+    with database.reading() as session:
+        known = installations.get(session)
+        assert known is not None
+        planned = reconciling.effects(session)
+        asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session))
+    for name, receiver in receivers.items():
+        keys = [one.key for one in planned if one.receiver == name]
+        try:
+            if isinstance(receiver, Listing):
+                asked.held |= {(name, one.key): one for one in receiver.holdings()}
+                asked.listed.add(name)
+            else:
+                asked.held |= {(name, key): receiver.find(key=key) for key in keys}
+        except Exception as error:  # Whatever the other side, or its file here, can do.
+            log.warning("reconcile.not_asked", receiver=name, exc_info=error)
+            asked.silent[name] = type(error).__name__
+    ours = {one.key for one in planned}
+    strange = {key for (_, key), receipt in asked.held.items() if receipt is not None and key not in ours}
+    asked.owners = _owners(asked, strange)
+    return asked
+
+
+def _owners(asked: _Asked, keys: set[str]) -> dict[str, tuple[UUID, str, int, int]]:
+    """The case that each of these keys was derived from, by deriving them anew."""
+    owners: dict[str, tuple[UUID, str, int, int]] = {}
+    for revision, ordinal, kind in DERIVED:
+        for case_id in asked.numbers if len(owners) < len(keys) else ():
+            key = effects.key(
+                installation=asked.installation, case_id=case_id, kind=kind, ordinal=ordinal, revision=revision
+            )
+            if key in keys:
+                owners[key] = (case_id, kind, ordinal, revision)
+    return owners
+
+
+# --- Comparing ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What the comparison found, before anything of it is written."""
+
+    compared: int = 0
+    to_send: int = 0
+    ours: list[tuple[UUID, Receipt]] = field(default_factory=list)  # To take over, in the order they are done.
+    keep_back: list[UUID] = field(default_factory=list)
+    horizons: list[tuple[UUID, datetime]] = field(default_factory=list)  # Until when these may be sent.
+    findings: list[Finding] = field(default_factory=list)
+    about: list[tuple[Finding, UUID, dict[str, Any]]] = field(default_factory=list)  # With their case and their facts.
+
+    def add(self, finding: Finding, case_id: UUID | None, **facts: Any) -> None:
+        self.findings.append(finding)
+        if case_id is not None:
+            whose = {"difference": str(finding.difference), "receiver": finding.receiver, "key": finding.key}
+            self.about.append((finding, case_id, whose | facts))
+
+
+@database.rerun
+def _compared_alone(asked: _Asked, receivers: Mapping[str, Receiver], actor: Actor, now: datetime) -> _Found:
+    """In restored mode: compare and write down what was found in one transaction, while nobody else plans anything.
+
+    The row is locked first: an approval in this mode takes it too, so it is seen here, or it sees what is written here.
+    """
+    with database.transaction() as session:
+        installations.get(session, lock=True)
+        found = _compare(session, asked, receivers)
+        for effect_id, send_before in found.horizons:
+            reconciling.set_horizon(session, effect_id=effect_id, send_before=send_before)
+        _tell(session, found, actor, now)
+    return found
+
+
+def _compared(asked: _Asked, receivers: Mapping[str, Receiver], actor: Actor, now: datetime) -> _Found:
+    """In the usual mode: compare without holding anybody up, then write down what was found."""
+    with database.reading() as session:
+        found = _compare(session, asked, receivers)
+    if found.about:
+        with database.transaction() as session:
+            _tell(session, found, actor, now)
+    return found
+
+
+def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver]) -> _Found:
+    found = _Found()
+    here = reconciling.effects(session)
+    for one in here:
+        name = one.receiver
+        if name in asked.silent:
+            continue
+        if name not in receivers:
+            sentence = f"There is no receiver {name}, so nobody knows whether case {_number(asked, one)} is done there."
+            if one.state in OPEN:
+                found.add(Finding(Difference.NOT_ASKED, name, sentence, one.key, asked.numbers.get(one.case_id)), None)
+            continue
+        if (name, one.key) not in asked.held and name not in asked.listed:
+            continue  # It was planned since we asked.
+        found.compared += 1
+        _judge(found, one, asked.held.get((name, one.key)), asked)
+    for name, how in asked.silent.items():
+        found.add(Finding(Difference.NOT_ASKED, name, f"The receiver {name} did not answer ({how})."), None)
+    _strangers(found, here, asked)
+    return found
+
+
+def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -> None:
+    """One effect of ours, beside what its receiver says of its key."""
+    number = asked.numbers.get(one.case_id)
+    before = asked.here.get(one.id)
+
+    def differs(difference: Difference, sentence: str, **facts: Any) -> None:
+        found.add(Finding(difference, one.receiver, sentence, one.key, number), one.case_id, **facts)
+
+    if receipt is None:
+        if one.state == "applied" and before == "applied":
+            differs(
+                Difference.ABSENT_THERE,
+                f"{_of(number)} is applied here, and the {one.receiver} does not hold it ({_sum(one)}).",
+            )
+        elif one.state in ("planned", "sending"):
+            found.to_send += 1
+            if one.state == "planned" and one.receiver not in asked.listed:
+                # After a restore it may have left unknown to us, and the receiver may have forgotten the key since.
+                found.horizons.append((one.id, effects.send_before(one.planned_at)))
+        return
+    if not _same(one, receipt):
+        found.keep_back.append(one.id)
+        differs(
+            Difference.CONTENTS_DIFFER,
+            f"{_of(number)}: the {one.receiver} holds {receipt.reference} with our key and other contents "
+            f"({_sum(receipt.body)} there, {_sum(one)} here).",
+            reference=receipt.reference,
+        )
+    elif one.state in OPEN:
+        found.ours.append((one.id, receipt))
+    elif one.state == "rejected" and before == "rejected":
+        differs(
+            Difference.REFUSED_HERE,
+            f"{_of(number)} is refused here, and the {one.receiver} holds {receipt.reference} ({_sum(receipt.body)}).",
+            reference=receipt.reference,
+        )
+
+
+def _strangers(found: _Found, here: Sequence[Effect], asked: _Asked) -> None:
+    """What receivers hold with keys that we have no effect for."""
+    ours = {one.key for one in here}
+    planned: dict[tuple[UUID, str, int], list[UUID]] = {}
+    for one in here:
+        planned.setdefault((one.case_id, one.kind, one.ordinal), []).append(one.id)
+    for (name, key), receipt in asked.held.items():
+        if receipt is None or key in ours:
+            continue
+        owner = asked.owners.get(key)
+        if owner is None:
+            sentence = (
+                f"The {name} holds {receipt.reference} ({_sum(receipt.body)}) of a case that is not here, such as "
+                "one submitted after the backup. Submitted again it would get another key, and be done twice."
+            )
+            found.add(Finding(Difference.UNKNOWN_HERE, name, sentence, key), None)
+            continue
+        case_id, kind, ordinal, revision = owner
+        what = "the undo of " if kind == "undo" else ""
+        sentence = (
+            f"The {name} holds {receipt.reference} ({_sum(receipt.body)}): {what}case {asked.numbers[case_id]}, of "
+            "which nothing is known here. Decide it as it was decided: the same is then not done again."
+        )
+        found.add(
+            Finding(Difference.UNKNOWN_HERE, name, sentence, key, asked.numbers[case_id]), case_id,
+            reference=receipt.reference, kind=kind, ordinal=ordinal, revision=revision,
+        )  # fmt: skip
+        # The same thing under an earlier key, here still to be sent, would be the second one.
+        found.keep_back += planned.get((case_id, kind, ordinal), ())
+
+
+def _tell(session: Session, found: _Found, actor: Actor, now: datetime) -> None:
+    """Write what was found on the cases, each thing once however often it is found, and keep back what must not go."""
+    reconciling.keep_back(session, effect_ids=found.keep_back, now=now)
+    told = {(one.case_id, one.data.get("key"), one.data.get("difference")) for one in reconciling.mismatches(session)}
+    fresh = [
+        (finding, case_id, facts)
+        for finding, case_id, facts in found.about
+        if (case_id, finding.key, str(finding.difference)) not in told
+    ]
+    if any(finding.difference is Difference.UNKNOWN_HERE for finding, _, _ in fresh):
+        installations.set_behind(session, now=now)
+    for case_id in {case_id for _, case_id, _ in fresh}:
+        sentences = [finding.sentence for finding, whose, _ in found.about if whose == case_id]
+        reconciling.explain(session, case_id=case_id, reason=" ".join(sentences))
+    moves.note(session, [Note(reconciling.MISMATCH, actor, case_id, facts) for _, case_id, facts in fresh], now=now)
+
+
+def _same(one: Effect, receipt: Receipt) -> bool:
+    """Whether the receiver's record is of our effect, by everything that it says about it."""
+    ours = {"payload_digest": one.payload_digest, "amount_minor": one.amount_minor, "currency": one.currency}
+    return all(receipt.body.get(name) in (None, value) for name, value in ours.items())
+
+
+# --- Taking over, and leaving ---------------------------------------------------------------------------------------
+
+
+def _give_back_sends(settings: Settings, now: datetime) -> None:
+    """In restored mode nobody sends, so whoever held an effect in the backup is gone: no need to wait for silence."""
+    with database.reading() as session:
+        held = [(one.id, one.epoch) for one in cases.held(session) if one.step != Step.PROPOSE]
+    if held:
+        claims.give_back(held, settings=settings, now=now, holder=HOLDER)
+
+
+def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datetime) -> int | None:
+    """Record an effect that its receiver holds as applied, the way a worker would. Returns the case's number; None:
+    the case has gone on meanwhile, or an earlier effect of it is still to be sent."""
+    answer = Answer("applied", receipt=receipt, detail="It was found at the receiver by its key; nothing was sent.")
+    try:
+        taken = _claim(effect_id, now)
+        if taken is None:
+            return None
+        work, number = taken
+        ran = Ran(work, Applied(receipt), now, answer=answer)
+        return number if record.record(ran, holder=HOLDER, settings=settings, now=now) else None
+    except Exception as error:  # One case must not keep all others waiting: a worker sends it again, with its key.
+        log.warning("reconcile.not_taken_over", effect=str(effect_id), exc_info=error)
+        return None
+
+
+@database.rerun
+def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
+    """Take the case of this effect as a worker would, due or not; one in doubt goes on from there first."""
+    by = Actor("worker", HOLDER)
+    with database.transaction() as session:
+        found = session.get(Effect, effect_id)
+        case = cases.get(session, case_id=found.case_id, lock=True) if found is not None else None
+        if case is None:
+            return None
+        planned = effect_rows.of_cases(session, case_ids=[case.id])
+        effect = next(one for one in planned if one.id == effect_id)
+        if effect.state == "in_doubt" and (resume := _RESUME.get(moves.place_of(case))) is not None:
+            effect_rows.change(session, effect_id=effect.id, states=("in_doubt",), values={"state": "sending"})
+            session.refresh(effect)
+            facts = {"finding": "applied", "effects": [effect.key]}
+            put: dict[str, Any] = {"due_at": now, "reason": None, "category": None}
+            moves.move(session, [Move(case, *resume, by, facts, put)], now=now)
+        left = [one for one in planned if one.state in ("planned", "sending")]
+        if case.state not in (State.PENDING, State.RETRYING) or claims.next_effect(case, {case.id: left}) is not effect:
+            return None
+        eligible_at = case.due_at or case.since
+        put = {"holder": HOLDER, "beat": 0, "epoch": case.epoch + 1}
+        moves.move(session, [Move(case, Verb.CLAIM, Place(State.PROCESSING, Step(case.step)), by, {}, put)], now=now)
+        return _begun(session, case, effect, eligible_at, now), case.number
+
+
+_RESUME: Mapping[Place, tuple[Verb, Place]] = {
+    lifecycle.ESCALATED_APPLY: (Verb.SETTLE, lifecycle.PENDING_APPLY),
+    lifecycle.ESCALATED_UNDO: (Verb.RETRY, lifecycle.PENDING_UNDO),
+}
+
+
+def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, now: datetime) -> ToSend:
+    """The claim's attempt. One that was sent before and is past its horizon gets none, as with any worker."""
+    late = effect.attempts > 0 and effect.send_before is not None and now >= effect.send_before
+    attempt = Attempt(
+        id=uuid7(),
+        case_id=case.id,
+        n=cases.attempt_counts(session, case_ids=[case.id]).get(case.id, 0) + 1,
+        step=case.step,
+        epoch=case.epoch,
+        effect_id=effect.id,
+        eligible_at=eligible_at,
+        started_at=now,
+    )
+    send_before = effect.send_before if effect.attempts and effect.send_before else effects.send_before(now)
+    if not late:
+        session.add(attempt)
+        session.flush()
+        begun = {"effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before}
+        effect_rows.begin_sending(session, effects=[begun])
+    return ToSend(
+        case_id=case.id,
+        epoch=case.epoch,
+        attempt_id=None if late else attempt.id,
+        effect_id=effect.id,
+        kind=effect.kind,
+        receiver=effect.receiver,
+        key=effect.key,
+        payload=effect.payload,
+        tries=case.tries + 1,
+        earlier_unknown=True,
+        send_before=send_before,
+    )
+
+
+def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, now: datetime) -> bool:
+    differences = Counter(str(one.difference) for one in found.findings)
+    strangers = [one.key for one in found.findings if one.difference is Difference.UNKNOWN_HERE and one.case is None]
+    facts = {
+        "compared": found.compared, "taken_over": len(taken_over), "to_send": found.to_send,
+        "differences": dict(differences), "keys_without_case": strangers[:100],
+    }  # fmt: skip
+    with database.transaction() as session:
+        left = installations.end_restored(session, now=now)
+        if left:
+            moves.note(session, [Note("reconciled", actor, facts=facts)], now=now)
+    return left
+
+
+def _number(asked: _Asked, one: Effect) -> int | str:
+    return asked.numbers.get(one.case_id, "?")
+
+
+def _of(number: int | None) -> str:
+    return f"Case {number}"
+
+
+def _sum(of: Effect | Mapping[str, Any]) -> str:
+    amount, currency = (
+        (of.amount_minor, of.currency) if isinstance(of, Effect) else (of.get("amount_minor"), of.get("currency"))
+    )
+    return money.show(amount, currency) if isinstance(amount, int) else "amount unknown"
+
+
+def _cases(numbers: Sequence[int]) -> str:
+    return ("case " if len(numbers) == 1 else "cases ") + ", ".join(map(str, numbers))

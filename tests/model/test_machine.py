@@ -1,0 +1,105 @@
+"""Whatever people, workers, lines and clocks do, in whatever order: the invariants hold, on both kinds of store."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed
+from hypothesis import settings as how
+from hypothesis.stateful import run_state_machine_as_test
+
+from core import installation, lifecycle
+from core.lifecycle import Move, Verb
+from core.settings import Settings
+from storage import database
+from tests.conftest import Store, populate, postgres_database
+from tests.model.machine import Machine, Tally
+
+# A round of runs is the same each time. There are as many as it takes to make every kind of move, within these bounds.
+ROUND = how(
+    max_examples=6,
+    stateful_step_count=50,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],  # What fails is printed step by step; to make it shorter takes minutes: add Phase.shrink.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+FEWEST_ROUNDS, MOST_ROUNDS = 2, 8
+
+# In the table, and made by nobody: the table says what would be legal.
+NEVER = {
+    *(move for move in lifecycle.MOVES if move.verb is Verb.RESCUE and move.target.state is lifecycle.State.RETRYING),
+    *(move for move in lifecycle.MOVES if move.verb is Verb.REJECT and move.target == lifecycle.PENDING_APPLY),
+    *(move for move in lifecycle.MOVES if move.verb is Verb.DOUBT and move.source in lifecycle.DUE),
+}
+
+Stores = Callable[[], AbstractContextManager[Store]]
+
+
+@pytest.fixture
+def stores(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Stores]:
+    """Opens a copy of one installation, as often as wanted: quicker than making each."""
+    settings = settings.model_copy(update={"straight_on_below": 5_000, "attempts": 3, "effect_attempts": 4})
+    installation.open_(settings, create=True)
+    made = populate(settings)
+    database.use(None)
+    settings.home.mkdir(exist_ok=True)  # On PostgreSQL nothing is there yet.
+    numbers = count(1)
+
+    @contextmanager
+    def copy(url: str) -> Iterator[Store]:
+        home = settings.home.with_name(f"home-{next(numbers)}")
+        shutil.copytree(settings.home, home)
+        own = settings.model_copy(update={"home": home, "database_url": url})
+        installation.open_(own, create=False)
+        try:
+            yield replace(made, settings=own)
+        finally:
+            database.use(None)
+            shutil.rmtree(home)
+
+    @contextmanager
+    def opened() -> Iterator[Store]:
+        if not settings.database_url:
+            with copy("") as store:
+                yield store
+            return
+        server: str = request.getfixturevalue("postgres_server")
+        name = settings.database_url.split("?")[0].rsplit("/", 1)[1]
+        with postgres_database(server, name) as url, copy(url) as store:
+            yield store
+
+    yield opened
+    installation.open_(settings.model_copy(update={"straight_on_below": 0}), create=False)
+    database.use(None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_whatever_happens_the_invariants_hold_and_every_case_comes_to_rest(stores: Stores) -> None:
+    class Here(Machine):
+        tally = Tally()
+
+    Here.stores = staticmethod(stores)
+    rounds = 0
+    while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and unmade(Here.tally)):
+        rounds += 1
+        run_state_machine_as_test(seed(rounds)(Here), settings=ROUND)
+
+    print(f"{rounds} rounds, {Here.tally.verified} times verified")
+    print("done:", dict(sorted(Here.tally.did.items())))
+    print("refused:", dict(sorted(Here.tally.refused.items())))
+    print("moves not made:", sorted({str(move) for move in lifecycle.MOVES} - {str(move) for move in made(Here.tally)}))
+    assert not unmade(Here.tally), "some kind of move was never made: the machine does not get there any more"
+    assert not made(Here.tally) & NEVER
+
+
+def made(tally: Tally) -> set[Move]:
+    return {Move(Verb(verb), source, target) for verb, source, target in tally.moves if target is not None}
+
+
+def unmade(tally: Tally) -> set[Verb]:
+    return {move.verb for move in lifecycle.MOVES} - {move.verb for move in made(tally)}
