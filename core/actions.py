@@ -53,7 +53,7 @@ def answer(
     text = acting.words(text, "answer", LONGEST_ANSWER)
 
     def act(a: Acting) -> str:
-        waiting = a.papers.answers[-1]
+        waiting = next(one for one in a.papers.answers if one.text is None)
         waiting.person_id, waiting.answered_at, waiting.text = actor.id, a.now, text
         a.session.add(waiting)
         a.session.flush()

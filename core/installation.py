@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from uuid_utils.compat import uuid7
 
 from core import clock, errors, lifecycle, moves, people, workflow
@@ -40,6 +42,8 @@ def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
     return identity
 
 
+# Tried a second time when another process founded it between our look and our insert: then it is found.
+@retry(retry=retry_if_exception_type(IntegrityError), stop=stop_after_attempt(2), reraise=True)
 def _identified(create: bool, moved: bool) -> UUID:
     with database.transaction() as session:
         found = installations.get(session)

@@ -238,11 +238,9 @@ class Similar:
 
 
 def current_proposal(session: Session, case: Case) -> Proposal | None:
-    """The latest proposal, unless a later try of the model ended without one."""
-    latest = cases.latest_proposal(session, case_id=case.id)
-    if latest is None:
-        return None
-    return latest if cases.last_try(session, case_id=case.id) == latest.attempt_id else None
+    """What the latest try of the model brought; None when it ended without a proposal."""
+    attempt_id = cases.last_try(session, case_id=case.id)
+    return cases.proposal_of(session, case_id=case.id, attempt_id=attempt_id) if attempt_id else None
 
 
 def name_of(session: Session, actor_kind: str, actor: str) -> str:

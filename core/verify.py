@@ -271,7 +271,8 @@ def _separate(rows: _Rows, _now: datetime) -> Check:
         seats = {(one.round, one.seat): one.person_id for one in rows.decisions.get(case.id, [])}
         rounds = {str(one.id): one.round for one in rows.decisions.get(case.id, [])}
         for event in trail:
-            if event.kind in (Verb.SETTLE, Verb.GIVE_UP_UNDO):
+            by_receipt = event.actor_kind != "person" and "decision" not in event.data  # The receiver itself named it.
+            if event.kind in (Verb.SETTLE, Verb.GIVE_UP_UNDO) and not by_receipt:
                 found = rounds.get(str(event.data.get("decision")), 0)
                 two = {seats.get((found, 1)), seats.get((found, 2))} - {None}
                 check.look(len(two) == 2, f"case {case.number}: what became of an effect was not settled by two people")

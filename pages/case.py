@@ -40,23 +40,23 @@ timeline.ribbon(seen)
 acting.buttons(seen, who=who)
 if seen.open_question is not None and acting.may_answer(seen, who):
     with st.container(border=True):
-        st.subheader("A question for you")
+        st.subheader("A question for you", anchor=False)
         questions.answer(seen, who=who, key=f"case.{case.number}.answer")
 
 left, right = st.columns([11, 9], gap="medium")
 with left:
-    st.subheader("What happened")
+    st.subheader("What happened", anchor=False)
     st.caption(f"Times are {times.zone().key}; each shows UTC when pointed at.")
     with st.container(border=True, key="case-timeline", gap="small"):
         timeline.show(seen, who=who, key=f"case-{case.number}")
-    st.subheader("What was sent")
+    st.subheader("What was sent", anchor=False)
     timeline.effects(seen)
 with right:
-    st.subheader("Request")
+    st.subheader("Request", anchor=False)
     with st.container(border=True):
         request.show(seen, key="case-request")
     if seen.proposals:
-        st.subheader("Latest proposal")
+        st.subheader("Latest proposal", anchor=False)
         with st.container(border=True):
             plain.facts(timeline.proposal_words(seen, seen.proposals[-1].values))
     timeline.download(seen)

@@ -19,7 +19,7 @@ st.title("Inbox")
 
 if who.role is Role.SUBMITTER:
     questions.show(cases.waiting(who), who=who, key="inbox.question")
-    st.subheader("Your cases")
+    st.subheader("Your cases", anchor=False)
     mine = cases.listed(who, limit=MINE)
     if mine:
         lists.show(
@@ -43,7 +43,7 @@ line = queue.read(who, seen, limit=queue.rows_wanted(), now=clock.now())
 queue.tiles(line, seen)
 stuck = lists.stuck(who, seen)
 if stuck and line.rows:
-    st.subheader("Waiting for a decision")
+    st.subheader("Waiting for a decision", anchor=False)
 
 if not line.rows:
     if not any(seen.places.values()):

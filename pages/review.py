@@ -73,11 +73,11 @@ edited = proposal.edited_by(seen, values)
 
 left, right = st.columns([11, 10], gap="medium")
 with left, st.container(border=True, key="review-request"):
-    st.subheader(":material/mail: What came in")
+    st.subheader(":material/mail: What came in", anchor=False)
     request.show(seen, marks=proposal.quotes(seen), key="review-request-body")
 with right:
     with st.container(border=True, key="review-checks", gap="small"):
-        st.subheader(":material/fact_check: What code checked")
+        st.subheader(":material/fact_check: What code checked", anchor=False)
         if found is not None:
             proposal.flags(found.flags)
         else:
@@ -86,7 +86,8 @@ with right:
     with form:
         source = "built-in rules" if seen.proposal and not access.settings().uses_model else "the model"
         title = f"What {source} propose" if source == "built-in rules" else f"What {source} proposes"
-        st.subheader(f":material/edit_note: {title if seen.proposal else 'No usable proposal: fill in by hand'}")
+        heading = title if seen.proposal else "No usable proposal: fill in by hand"
+        st.subheader(f":material/edit_note: {heading}", anchor=False)
         proposal.fields(seen, shown, edited=edited, wrong=wrong)
         st.text_input("Note", key=verdicts.key(shown, "note"), max_chars=1000, placeholder="Optional with an approval")
         st.form_submit_button(
@@ -100,7 +101,7 @@ with right:
         st.button("Forget the edits", key="review.reset", type="tertiary", icon=":material/restart_alt:",
                   on_click=partial(proposal.reset, seen, shown, who))  # fmt: skip
     with st.container(border=True, key="review-effects", gap="small"):
-        st.subheader(":material/bolt: What will happen")
+        st.subheader(":material/bolt: What will happen", anchor=False)
         proposal.what_will_happen(seen, found)
     # Of a long message the marked places are scrolled away: then the quotes are open.
     with st.expander("Quoted evidence", icon=":material/format_quote:", expanded=request.is_tall(seen)):

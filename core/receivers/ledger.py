@@ -74,7 +74,11 @@ class Ledger:
             files.require_local(path)
             path.parent.mkdir(parents=True, exist_ok=True)
         self._store = database.engines(url)
-        _metadata.create_all(self._store.writer)
+        try:
+            _metadata.create_all(self._store.writer)
+        except DBAPIError as error:
+            words = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
+            raise database.StoreError(f"the ledger at {database.shown(url)} cannot be opened: {words}") from error
 
     def close(self) -> None:
         self._store.close()

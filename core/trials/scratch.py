@@ -110,9 +110,11 @@ def new_database(server: str, template: str = "template0") -> Iterator[str]:
     name = f"scratch_{uuid4().hex}"
     with _admin(server) as run:
         run(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    with _admin(server) as run:
-        run(f"DROP DATABASE {name} WITH (FORCE)")
+    try:
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with _admin(server) as run:
+            run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

@@ -146,10 +146,10 @@ def decided(seen: cases.View, shown: Shown, *, who: Who, line: Queue) -> None:
             plain.facts(proposal.typed_words(seen, draft[1]))
     left, right = st.columns([11, 10], gap="medium")
     with left, st.container(border=True):
-        st.subheader(":material/mail: What came in")
+        st.subheader(":material/mail: What came in", anchor=False)
         request.show(seen, marks=proposal.quotes(seen), key="review-request-body")
     with right, st.container(border=True):
-        st.subheader(":material/edit_note: What was proposed")
+        st.subheader(":material/edit_note: What was proposed", anchor=False)
         proposal.read_only(seen)
     with st.bottom, st.container(horizontal=True, vertical_alignment="center", key="review-bar", gap="small"):
         access.link("case", f"Case {shown.number}", icon=":material/description:", case=shown.number)

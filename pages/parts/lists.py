@@ -53,7 +53,7 @@ def stuck(who: Who, seen: Overview) -> bool:
     if rows:
         places = (place for place in seen.places if place.startswith("failed/") or place in _STUCK)
         total = max(len(rows), sum(seen.places[place] for place in places))
-        st.subheader("Only a lead can free these")
+        st.subheader("Only a lead can free these", anchor=False)
         show(
             rows, columns=("Case", "State", "Amount", "Asks", "Submitted", "Why"), who=who, key="inbox.stuck",
             alt="Cases that failed or are in doubt", to="case",

@@ -16,7 +16,7 @@ FORMS = 5  # Each is a whole case to read; a hundred would be no page.
 
 def show(rows: Sequence[Row], *, who: Who, key: str) -> None:
     """The questions that wait for this person, the most pressing first: some with their answer form, more as a list."""
-    st.subheader("Questions for you")
+    st.subheader("Questions for you", anchor=False)
     if not rows:
         st.caption("Nobody waits for an answer of yours.")
     rows = sorted(rows, key=lambda row: row.case.deadline_at or row.case.since)

@@ -305,8 +305,9 @@ class Machine(RuleBasedStateMachine):
         is_there = any(self.ledger.find(key=one.key) for one in doubtful)
         truth = Finding.APPLIED if is_there else Finding.NOT_APPLIED
         finding = self.draw(st.sampled_from([truth, truth, Finding.RESEND]))
-        leads = (self.store.lead, self.store.other_lead)
-        for who in leads if self.draw(st.sampled_from([True, True, False])) else (self._somebody(*leads),):
+        one, other = self.store.lead, self.store.other_lead
+        who_looks = {"both": (one, other), "one, and again": (one, one), "the other": (other,)}
+        for who in who_looks[self.draw(st.sampled_from(["both", *who_looks]))]:
             with self._trying("settle"):
                 self.told.append(settling.settle(case.id, finding, "I looked it up.", actor=who))
 

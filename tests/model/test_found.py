@@ -2,16 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from sqlalchemy import update
-from sqlmodel import col
-
-from core import actions, cases, claims, clock, record, settling, verify
+from core import actions, claims, clock, record, verify
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
-from core.settling import Finding
-from storage import database
-from storage.tables import Decision
 from tests.conftest import Store
 from tests.core import drive
 from tests.model import world
@@ -88,54 +81,3 @@ def test_a_late_word_that_it_was_applied_keeps_a_refusal_from_being_believed(sql
 
     assert (drive.case(made.case_id).state, drive.case(made.case_id).step) == ("escalated", "apply")
     holds(store)
-
-
-@pytest.mark.xfail(reason="the open question is taken to be the one with the newest id")
-def test_a_second_answer_does_not_replace_the_first_when_the_clock_was_set_back_between(sqlite_store: Store) -> None:
-    store, settings, time = sqlite_store, sqlite_store.settings, Clock()
-    with world.clock_of(time):
-        made = drive.submit(store)
-        drive.until_idle(settings)
-        for question in ("First?", "Second?"):
-            actions.decide(made.case_id, Verdict.ASK, actor=store.reviewer, settings=settings, note=question)
-            actions.answer(made.case_id, f"To {question}", actor=store.submitter, settings=settings)
-            drive.until_idle(settings)
-            time.now -= timedelta(minutes=5)
-
-        answers = cases.view(made.case_id, actor=store.lead).answers
-
-    assert {one.question: one.text for one in answers} == {"First?": "To First?", "Second?": "To Second?"}
-
-
-@pytest.mark.xfail(reason="the latest proposal is taken to be the one with the newest id")
-def test_a_proposal_made_after_the_clock_was_set_back_is_the_present_one(sqlite_store: Store) -> None:
-    store, settings, time = sqlite_store, sqlite_store.settings, Clock()
-    with world.clock_of(time):
-        made = drive.submit(store)
-        drive.until_idle(settings)
-        time.now -= timedelta(minutes=5)
-        actions.decide(made.case_id, Verdict.RERUN, actor=store.reviewer, settings=settings, note="Less.")
-        drive.until_idle(settings, ask=world.MODEL["refunds a part"])
-
-        shown = cases.view(made.case_id, actor=store.reviewer)
-
-    assert shown.proposal is not None
-    assert shown.proposal.values["amount_minor"] == 1000
-
-
-def test_what_one_person_alone_settled_is_noticed(sqlite_store: Store) -> None:
-    store, settings = sqlite_store, sqlite_store.settings
-    unclear = world.Receiver(Ledger(settings.ledger_store_url), "knows other contents")
-    made = drive.submit(store)
-    drive.until_idle(settings)
-    actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=settings)
-    drive.until_idle(settings, receivers={"ledger": unclear})
-    for lead in (store.lead, store.other_lead):
-        settling.settle(made.case_id, Finding.NOT_APPLIED, "It is not there.", actor=lead)
-    holds(store)
-
-    with database.transaction() as session:
-        session.execute(update(Decision).where(col(Decision.seat) == 2).values(person_id=store.lead.id))
-
-    broken = {one.id for one in verify.verify().checks if not one.holds}
-    assert broken == {"I4"}

@@ -92,7 +92,8 @@ def test_whatever_happens_the_invariants_hold_and_every_case_comes_to_rest(store
     print(f"{rounds} rounds, {Here.tally.verified} times verified")
     print("done:", dict(sorted(Here.tally.did.items())))
     print("refused:", dict(sorted(Here.tally.refused.items())))
-    print("moves not made:", sorted({str(move) for move in lifecycle.MOVES} - {str(move) for move in made(Here.tally)}))
+    for move in sorted(set(lifecycle.MOVES) - made(Here.tally) - NEVER, key=str):
+        print(f"not made: {move.verb} from {move.source} to {move.target}")
     assert not unmade(Here.tally), "some kind of move was never made: the machine does not get there any more"
     assert not made(Here.tally) & NEVER
 
