@@ -239,8 +239,10 @@ def _stopped(settings: Settings, log: Path, point: int) -> Outcome:
         rescuer = _points(_life(settings, log, lease=LEASE))
         assert rescuer is not None, "the rescuer was killed"
         before, known = picture(settings)
-    finally:
-        zombie.resume()
+    except BaseException:
+        zombie.kill()  # Or it would stand there for ever.
+        raise
+    zombie.resume()
     points = _points(zombie)
     assert points is not None, "the zombie was killed"
     left = aftermath(settings, [log], number=1)
