@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.serving import Server, serving
 
 HOLD_SECONDS = 2
+expect.set_options(timeout=20_000)  # A chart's script alone takes seconds on a busy machine.
 
 
 @pytest.fixture(scope="module")
