@@ -22,7 +22,7 @@ from core.lifecycle import Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
 from core.permissions import Act, Who, may
 from core.settings import Settings
-from storage import cases, database, events
+from storage import cases, database, events, installations
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect
 
@@ -240,7 +240,7 @@ def by(actor: Who) -> Actor:
 
 
 def installation_id(session: Session) -> UUID:
-    found = cases.installation(session)
+    found = installations.get(session)
     if found is None:
         raise errors.StartError("the database has no installation; `countersign init` makes one")
     return found.id

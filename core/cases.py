@@ -350,7 +350,7 @@ def keys_of(seen: View, planned: Sequence[workflow.Effect]) -> list[str]:
 @outage.remembered
 def _next_keys(case_id: UUID, count: int) -> list[str]:
     with database.reading() as session:
-        installation = cases.installation(session)
+        installation = installations.get(session)
         if installation is None:
             return []
         return [

@@ -32,11 +32,14 @@ RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a wo
 def claim(
     *, holder: str, steps: Sequence[Step], limit: int, settings: Settings, now: datetime
 ) -> list[ToPropose | ToSend]:
-    """Take up to `limit` cases whose work on these steps is due, and record what will be tried before it leaves."""
+    """Take up to `limit` cases whose work on these steps is due, those of the first step first, and record what will be
+    tried before it leaves."""
     if limit < 1:
         return []
     with database.transaction() as session:
-        due = cases.due(session, now=now, steps=[str(step) for step in steps], limit=limit)
+        due: list[Case] = []
+        for step in steps:
+            due += cases.due(session, now=now, step=str(step), limit=limit - len(due))
         if not due:
             return []
         sent = [case.id for case in due if case.step != Step.PROPOSE]
@@ -59,7 +62,8 @@ def claim(
             now=now,
         )
         begun = {case.id: _attempt(case, eligible[case.id], now) for case in found}
-        for case_id, n in cases.attempt_counts(session, case_ids=list(begun)).items():
+        again = [case.id for case in found if not subject.is_new(case)]
+        for case_id, n in cases.attempt_counts(session, case_ids=again).items():
             begun[case_id]["n"] += n
         work: list[ToPropose | ToSend] = [
             *_to_propose(session, [case for case in found if case.step == Step.PROPOSE], begun, settings),

@@ -176,7 +176,7 @@ class EffectsLane(Lane[ToSend]):
     """Effects, a thread each: not a pool, because one that hangs for ever must delay nobody's exit."""
 
     name = "effects"
-    steps = (Step.APPLY, Step.UNDO)
+    steps = (Step.UNDO, Step.APPLY)  # Taking back waits behind nothing.
 
     def __init__(
         self,

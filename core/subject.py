@@ -95,7 +95,7 @@ def load(session: Session, case: Case, known: Papers | None = None) -> Subject:
     body = cases.requests(session, case_ids=[case.id])[case.id]
     others = related(session, [case]).get(case.id, ())
     submission = Told(case.created_at, body, known.answered, known.note, others).submission(kind, lenient=True)
-    proposal = current_proposal(session, case)
+    proposal = cases.latest_proposal(session, case_id=case.id)
     shown = {
         "case": str(case.id),
         "request": body,
@@ -136,14 +136,20 @@ class Told:
         )
 
 
+def is_new(case: Case) -> bool:
+    """Whether nothing happened to the case but that it was submitted and claimed: it has no earlier attempt, no answer
+    and no decision."""
+    return case.version <= 2
+
+
 def told_of(session: Session, about: Sequence[Case]) -> dict[UUID, Told]:
     """What is known of these cases, by id: a few statements however many there are."""
-    ids = [case.id for case in about]
-    bodies = cases.requests(session, case_ids=ids)
+    bodies = cases.requests(session, case_ids=[case.id for case in about])
+    again = [case.id for case in about if not is_new(case)]
     answered: dict[UUID, list[workflow.Answer]] = {}
-    for one in cases.answers_of(session, case_ids=ids):
+    for one in cases.answers_of(session, case_ids=again):
         answered.setdefault(one.case_id, []).append(workflow.Answer(one.question, one.text or ""))
-    notes = cases.rerun_notes(session, case_ids=ids)
+    notes = cases.rerun_notes(session, case_ids=again)
     others = related(session, about)
     return {
         case.id: Told(
@@ -235,12 +241,6 @@ class Similar:
         for numbers in lists:
             numbers.add(number)
         return tuple(others)
-
-
-def current_proposal(session: Session, case: Case) -> Proposal | None:
-    """What the latest try of the model brought; None when it ended without a proposal."""
-    attempt_id = cases.last_try(session, case_id=case.id)
-    return cases.proposal_of(session, case_id=case.id, attempt_id=attempt_id) if attempt_id else None
 
 
 def name_of(session: Session, actor_kind: str, actor: str) -> str:

@@ -19,7 +19,7 @@ from core import audit, clock, effects, lifecycle, money, moves
 from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.permissions import Role
 from core.receivers.ledger import Ledger
-from storage import cases, database, events
+from storage import cases, database, events, installations
 from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Person, Proposal, Receipt, Request
 
 MOST_SHOWN = 20
@@ -121,7 +121,7 @@ def verify(
     now = now or clock.now()
     try:
         with database.reading() if of is None else nullcontext(of) as session:
-            installation = cases.installation(session)
+            installation = installations.get(session)
             if installation is None:
                 raise database.StoreError("the database has no installation row: it was removed or never made")
             head = (installation.head_seq, installation.head_hash)

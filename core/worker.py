@@ -275,16 +275,12 @@ class Worker:
         while not self._stopping.is_set():
             self._wake.wait(TICK_SECONDS * 5)
             self._wake.clear()
-            claimed = 1
-            while claimed and not self._stopping.is_set():
-                try:
-                    claimed = self.step()
-                except database.Away as error:  # Look again at the next tick.
-                    log.warning("worker.store_away", trouble=str(error))
-                    claimed = 0
-                except Exception:
-                    log.exception("worker.claim_failed")
-                    claimed = 0
+            try:
+                self.step()  # As much as there is room for; what is recorded makes room and wakes us again.
+            except database.Away as error:  # Look again at the next tick.
+                log.warning("worker.store_away", trouble=str(error))
+            except Exception:
+                log.exception("worker.claim_failed")
 
     def _finished(self, work: Work, ran: Ran | BaseException) -> None:
         self._done.put((work, ran))

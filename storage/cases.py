@@ -15,6 +15,7 @@ from storage import installations
 from storage.tables import (
     DUE,
     HELD,
+    STEPS,
     STUCK,
     WITH_DEADLINE,
     Answer,
@@ -24,7 +25,6 @@ from storage.tables import (
     Decision,
     Draft,
     Effect,
-    Installation,
     PromptVersion,
     Proposal,
     Reference,
@@ -50,8 +50,8 @@ _ADD = (
     update(_COUNTERS)
     .where(_COUNTERS.c.name == bindparam("counter"))
     .values(value=_COUNTERS.c.value + bindparam("delta"))
-    .returning(_COUNTERS.c.value)
 )
+_TAKE_NUMBERS = _ADD.returning(_COUNTERS.c.value)
 
 # What a new case has when nothing else is said.
 _NEW: Mapping[str, Any] = {"version": 1, "tries": 0, "epoch": 0, "beat": 0}
@@ -85,15 +85,51 @@ _NAMING = (
     )
     .limit(bindparam("limit", type_=Integer))
 )
+_WITH_IDS = select(Case).where(col(Case.id).in_(_OF_CASES))
 _ANSWERS = select(Answer).where(col(Answer.case_id) == _OF_CASE).order_by(col(Answer.id))
 _DECISIONS = select(Decision).where(col(Decision.case_id) == _OF_CASE).order_by(col(Decision.round), col(Decision.seat))
-_PROPOSAL = select(Proposal).where(col(Proposal.case_id) == _OF_CASE, col(Proposal.attempt_id) == bindparam("attempt"))
 _LAST_TRY = (
-    select(Attempt.id)
+    select(Attempt.id, Proposal)
+    .join(
+        Proposal,
+        (col(Proposal.case_id) == Attempt.case_id) & (col(Proposal.attempt_id) == Attempt.id),
+        isouter=True,
+    )
     .where(col(Attempt.case_id) == _OF_CASE, Attempt.step == "propose", Attempt.kind != "open")
     .order_by(col(Attempt.n).desc())
     .limit(1)
 )
+
+# What every claim and every recording asks.
+_DUE = (
+    select(Case)
+    .where(text(DUE), Case.step == bindparam("step"), col(Case.due_at) <= bindparam("now"))
+    .order_by(col(Case.due_at), col(Case.id))
+    .limit(bindparam("limit", type_=Integer))
+    .with_for_update(skip_locked=True, key_share=True)
+    .execution_options(populate_existing=True)
+)
+_DUE_TO_SEND = _DUE.where(installations.may_send())
+_LOCKED = (
+    select(Case)
+    .where(col(Case.id).in_(_OF_CASES))
+    .order_by(col(Case.id))
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
+_COUNTS = (
+    select(Attempt.case_id, func.count()).where(col(Attempt.case_id).in_(_OF_CASES)).group_by(col(Attempt.case_id))
+)
+_ENDED = select(Attempt.id, Attempt.ended_at).where(col(Attempt.id).in_(bindparam("attempts", expanding=True)))
+_ANSWERED = (
+    select(Answer).where(col(Answer.case_id).in_(_OF_CASES), col(Answer.text).is_not(None)).order_by(col(Answer.id))
+)
+_RERUN = (
+    select(Decision.case_id, Decision.note)
+    .where(col(Decision.case_id).in_(_OF_CASES), Decision.verdict == "rerun")
+    .order_by(col(Decision.id))
+)
+_NEXT_DUE = select(func.min(Case.due_at)).where(text(DUE), Case.step == bindparam("step"))
 
 
 # --- One case ---------------------------------------------------------------------------------------------------
@@ -134,9 +170,7 @@ def insert_cases(session: Session, *, rows: Sequence[Mapping[str, Any]]) -> None
 
 def locked(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, Case]:
     """These cases, fresh from the store and locked in the order of their ids."""
-    statement = select(Case).where(col(Case.id).in_(case_ids)).order_by(col(Case.id))
-    rows = session.exec(statement.with_for_update(key_share=True).execution_options(populate_existing=True)).all()
-    return {row.id: row for row in rows}
+    return {row.id: row for row in session.exec(_LOCKED, params={"cases": list(case_ids)}).all()}
 
 
 def change(session: Session, *, changes: Sequence[tuple[Case, Mapping[str, Any]]]) -> int:
@@ -193,18 +227,11 @@ def wish_rollback(session: Session, *, case_id: UUID, decision_id: UUID) -> None
 # --- What the worker asks --------------------------------------------------------------------------------------
 
 
-def due(session: Session, *, now: datetime, steps: Sequence[str], limit: int) -> Sequence[Case]:
-    """Cases whose machine work is due, the longest due first; those another worker is claiming are passed over. In
-    restored mode nothing is sent."""
-    return session.exec(
-        select(Case)
-        .where(text(DUE), col(Case.step).in_(steps), col(Case.due_at) <= now)
-        .where(or_(Case.step == "propose", installations.may_send()))
-        .order_by(col(Case.due_at), col(Case.id))
-        .limit(limit)
-        .with_for_update(skip_locked=True, key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()
+def due(session: Session, *, now: datetime, step: str, limit: int) -> Sequence[Case]:
+    """Cases whose machine work on this step is due, the longest due first; those another worker is claiming are passed
+    over. In restored mode nothing is sent."""
+    statement = _DUE if step == "propose" else _DUE_TO_SEND
+    return session.exec(statement, params={"step": step, "now": now, "limit": limit}).all()
 
 
 def held(session: Session) -> Sequence[Case]:
@@ -235,7 +262,7 @@ def from_the_future(session: Session, *, now: datetime, limit: int) -> Sequence[
     """Cases whose machine work waits since a time that has not come: they were written under a wrong clock."""
     return session.exec(
         select(Case)
-        .where(text(DUE), col(Case.due_at) > now, col(Case.since) > now)
+        .where(text(DUE), col(Case.step).in_(STEPS), col(Case.due_at) > now, col(Case.since) > now)
         .order_by(col(Case.due_at), col(Case.id))
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
@@ -250,7 +277,8 @@ def bring_forward(session: Session, *, case_id: UUID, due_at: datetime) -> None:
 
 def next_due(session: Session) -> datetime | None:
     """When the next machine work is due; None when there is none."""
-    return session.exec(select(func.min(Case.due_at)).where(text(DUE))).one()
+    firsts = [session.exec(_NEXT_DUE, params={"step": step}).one() for step in STEPS]
+    return min((one for one in firsts if one is not None), default=None)
 
 
 def in_work(session: Session) -> int:
@@ -327,7 +355,7 @@ def with_ids(session: Session, *, case_ids: Collection[UUID]) -> dict[UUID, Case
     """These cases."""
     if not case_ids:
         return {}
-    return {row.id: row for row in session.exec(select(Case).where(col(Case.id).in_(case_ids))).all()}
+    return {row.id: row for row in session.exec(_WITH_IDS, params={"cases": list(case_ids)}).all()}
 
 
 def references_of(session: Session, *, case_ids: Collection[UUID]) -> Sequence[Reference]:
@@ -365,18 +393,16 @@ def answers(session: Session, *, case_id: UUID) -> Sequence[Answer]:
 
 def answers_of(session: Session, *, case_ids: Sequence[UUID]) -> Sequence[Answer]:
     """What was answered in these cases, oldest first."""
-    statement = select(Answer).where(col(Answer.case_id).in_(case_ids), col(Answer.text).is_not(None))
-    return session.exec(statement.order_by(col(Answer.id))).all()
+    if not case_ids:
+        return []
+    return session.exec(_ANSWERED, params={"cases": list(case_ids)}).all()
 
 
 def rerun_notes(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, str | None]:
     """The reviewer's words at the last re-run of each of these cases, where there was one."""
-    rows = session.exec(
-        select(Decision.case_id, Decision.note)
-        .where(col(Decision.case_id).in_(case_ids), Decision.verdict == "rerun")
-        .order_by(col(Decision.id))
-    ).all()
-    return dict(rows)
+    if not case_ids:
+        return {}
+    return dict(session.exec(_RERUN, params={"cases": list(case_ids)}).all())
 
 
 def attempts(session: Session, *, case_id: UUID) -> Sequence[Attempt]:
@@ -385,10 +411,9 @@ def attempts(session: Session, *, case_id: UUID) -> Sequence[Attempt]:
 
 def attempt_counts(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, int]:
     """How many attempts each of these cases has had; those without one are left out."""
-    rows = session.exec(
-        select(Attempt.case_id, func.count()).where(col(Attempt.case_id).in_(case_ids)).group_by(col(Attempt.case_id))
-    ).all()
-    return dict(rows)
+    if not case_ids:
+        return {}
+    return dict(session.exec(_COUNTS, params={"cases": list(case_ids)}).all())
 
 
 def proposing_kinds(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
@@ -412,7 +437,7 @@ def insert_attempts(session: Session, *, rows: Sequence[Mapping[str, Any]]) -> N
 
 def ended_attempts(session: Session, *, ids: Sequence[UUID]) -> dict[UUID, datetime]:
     """When those of these attempts ended that have."""
-    rows = session.exec(select(Attempt.id, Attempt.ended_at).where(col(Attempt.id).in_(ids))).all()
+    rows = session.exec(_ENDED, params={"attempts": list(ids)}).all()
     return {attempt_id: ended_at for attempt_id, ended_at in rows if ended_at is not None}
 
 
@@ -438,9 +463,10 @@ def insert_all(session: Session, row: type[SQLModel], *, rows: Sequence[Mapping[
         session.connection().execute(insert(table(row)), list(rows))
 
 
-def last_try(session: Session, *, case_id: UUID) -> UUID | None:
-    """The latest attempt at a proposal that has ended."""
-    return session.exec(_LAST_TRY, params={"case": case_id}).first()
+def latest_proposal(session: Session, *, case_id: UUID) -> Proposal | None:
+    """What the latest attempt at a proposal that has ended brought; None when it ended without one."""
+    row = session.exec(_LAST_TRY, params={"case": case_id}).first()
+    return row[1] if row else None
 
 
 def transcript(session: Session, *, attempt_id: UUID) -> Transcript | None:
@@ -449,11 +475,6 @@ def transcript(session: Session, *, attempt_id: UUID) -> Transcript | None:
 
 def proposals(session: Session, *, case_id: UUID) -> Sequence[Proposal]:
     return session.exec(select(Proposal).where(Proposal.case_id == case_id).order_by(col(Proposal.id))).all()
-
-
-def proposal_of(session: Session, *, case_id: UUID, attempt_id: UUID) -> Proposal | None:
-    """The proposal that this attempt brought."""
-    return session.exec(_PROPOSAL, params={"case": case_id, "attempt": attempt_id}).first()
 
 
 def decisions(session: Session, *, case_id: UUID) -> Sequence[Decision]:
@@ -491,20 +512,15 @@ def first_finding(session: Session, *, case_id: UUID, version: int) -> Decision 
 def take_numbers(session: Session, *, count: int) -> int:
     """The last of the next `count` display numbers; their row is locked until the transaction ends, so that committed
     numbers have no gaps."""
-    return add_to_counters(session, deltas={LAST_NUMBER: count})[LAST_NUMBER]
+    taken = session.connection().execute(_TAKE_NUMBERS, {"counter": LAST_NUMBER, "delta": count})
+    return int(taken.scalar_one())
 
 
-def add_to_counters(session: Session, *, deltas: Mapping[str, int]) -> dict[str, int]:
+def add_to_counters(session: Session, *, deltas: Mapping[str, int]) -> None:
     """Add each delta, in the order of the names so that two transactions never wait for each other in a ring."""
-    values: dict[str, int] = {}
-    for name in sorted(deltas):
-        if deltas[name] == 0:
-            continue
-        row = session.connection().execute(_ADD, {"counter": name, "delta": deltas[name]}).first()
-        if row is None:
-            raise LookupError(f"there is no counter {name!r}: it is made when the store is opened")
-        values[name] = row[0]
-    return values
+    rows = [{"counter": name, "delta": deltas[name]} for name in sorted(deltas) if deltas[name]]
+    if rows and session.connection().execute(_ADD, rows).rowcount != len(rows):
+        raise LookupError(f"a counter is missing of {sorted(deltas)}: they are made when the store is opened")
 
 
 def counters(session: Session) -> dict[str, int]:
@@ -524,10 +540,6 @@ def count_by_place(session: Session) -> dict[str, int]:
     """How many cases are in each state and step, counted row by row: what the counters must say."""
     rows = session.exec(select(Case.state, Case.step, func.count()).group_by(Case.state, Case.step)).all()
     return {f"{state}/{step}": number for state, step, number in rows}
-
-
-def installation(session: Session) -> Installation | None:
-    return session.exec(select(Installation)).first()
 
 
 def known_prompt_versions(session: Session, *, digests: Sequence[str]) -> set[str]:

@@ -10,6 +10,11 @@ from sqlmodel import Session, col, select
 from storage.tables import Person, Sign
 
 _GET = select(Person).where(col(Person.id) == bindparam("person")).execution_options(populate_existing=True)
+_WITH_IDS = (
+    select(Person)
+    .where(col(Person.id).in_(bindparam("people", expanding=True)))
+    .execution_options(populate_existing=True)
+)
 
 
 def get(session: Session, *, person_id: UUID) -> Person | None:
@@ -19,8 +24,7 @@ def get(session: Session, *, person_id: UUID) -> Person | None:
 
 def with_ids(session: Session, *, ids: Collection[UUID]) -> Sequence[Person]:
     """These people, fresh from the store."""
-    statement = select(Person).where(col(Person.id).in_(ids))
-    return session.exec(statement.execution_options(populate_existing=True)).all()
+    return session.exec(_WITH_IDS, params={"people": list(ids)}).all()
 
 
 def by_email(session: Session, *, email: str) -> Person | None:

@@ -154,7 +154,7 @@ class Case(SQLModel, table=True):
         CheckConstraint(f"({_one_of('state', ENDED)}) = (finished_at IS NOT NULL)", name="ended"),
         CheckConstraint("(state = 'processing') = (holder IS NOT NULL)", name="held"),
         CheckConstraint("state NOT IN ('pending', 'retrying') OR due_at IS NOT NULL", name="due"),
-        _partial("ix_cases_due", "due_at", "id", where=DUE),
+        _partial("ix_cases_due", "step", "due_at", "id", where=DUE),
         _partial("ix_cases_held", "holder", where=HELD),
         _partial("ix_cases_stuck", "since", "number", where=STUCK),
         _partial("ix_cases_deadline", "deadline_at", where=WITH_DEADLINE),

@@ -262,7 +262,7 @@ class _Bench:
         while self.counted(place) < number:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"only {self.counted(place)} of {number} cases came to {place} in {seconds:g} s")
-            time.sleep(0.005)
+            time.sleep(0.05)
 
     def conditions(self, *, forced: bool) -> dict[str, str]:
         """What the figures depend on."""
@@ -422,7 +422,7 @@ def _whole(bench: _Bench) -> None:
             for case_id in _waiting():
                 if case_id not in deciding:
                     deciding[case_id] = deciders.submit(decide, case_id)
-            time.sleep(0.05)
+            time.sleep(0.1)
         for one in deciding.values():
             one.result()
         bench.until(lifecycle.COMPLETED_APPLY, number)
@@ -444,7 +444,8 @@ def _pick_up(bench: _Bench) -> None:
             while not settled():
                 if time.monotonic() > deadline:
                     raise TimeoutError("a single case took longer than 10 s")
-                time.sleep(0.002)
+                time.sleep(0.02)
+            time.sleep(0.05)  # At idle: what follows the recording is over too.
 
     def all_wait() -> bool:
         return bench.counted(lifecycle.PENDING_PROPOSE) + bench.counted(lifecycle.PROCESSING_PROPOSE) == 0

@@ -1,4 +1,4 @@
-"""An index for what is stuck; on PostgreSQL room in the hot tables' pages, and their early cleaning
+"""Indexes for what is stuck and, by step, for what is due; on PostgreSQL room in the hot tables' pages, and their early cleaning
 
 Revision: 0003, after 0002
 """
@@ -11,22 +11,30 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+DUE = "state IN ('pending', 'retrying')"
 STUCK = "state = 'failed' OR (state = 'escalated' AND step <> 'review')"
 HOT = ("cases", "effects", "attempts", "counters", "installation", "workers")
 ROOM = "fillfactor = 75, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02"
 
 
 def upgrade() -> None:
-    where = sa.text(STUCK)
-    op.create_index("ix_cases_stuck", "cases", ["since", "number"], sqlite_where=where, postgresql_where=where)
+    _create("ix_cases_stuck", "since", "number", where=STUCK)
+    op.drop_index("ix_cases_due", table_name="cases")
+    _create("ix_cases_due", "step", "due_at", "id", where=DUE)
     if op.get_bind().dialect.name == "postgresql":
         for table in HOT:
             op.execute(f"ALTER TABLE {table} SET ({ROOM})")
 
 
 def downgrade() -> None:
+    op.drop_index("ix_cases_due", table_name="cases")
+    _create("ix_cases_due", "due_at", "id", where=DUE)
     op.drop_index("ix_cases_stuck", table_name="cases")
     if op.get_bind().dialect.name == "postgresql":
         names = ", ".join(one.split(" = ")[0] for one in ROOM.split(", "))
         for table in HOT:
             op.execute(f"ALTER TABLE {table} RESET ({names})")
+
+
+def _create(name: str, *columns: str, where: str) -> None:
+    op.create_index(name, "cases", columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
