@@ -163,16 +163,19 @@ def run(
     past: Sequence[int] = (1_000, 100_000),
     url: str = "",
     wal: bool = False,
+    only: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Measure everything on scratch installations of this kind; `count` is the backlog, `past` how many past cases the
-    queries are asked over. `wal` forces SQLite's write-ahead log, and says so."""
+    queries are asked over. `wal` forces SQLite's write-ahead log, and says so; `only` measures what has this in its
+    title."""
     structlog.configure(processors=[_silent])
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     workflow.loaded()["bench"] = Bench()
     sections: list[tuple[str, Callable[[_Bench], None]]] = [
         ("submissions", _submissions), ("steps", _steps), ("the same, bare", _bare), ("whole cases", _whole),
         ("pick-up at idle", _pick_up), ("192 calls in flight", _in_flight), ("an idle worker", _idle),
+        ("a killed worker", _orphans),
     ]  # fmt: skip
     sections += [(f"queries over {number:,} past cases", partial(_queries, number=number)) for number in past]
     report = Report(kind)
@@ -182,6 +185,8 @@ def run(
         scratch.site(kind, server=server) as site,
     ):
         for title, measure in sections:
+            if only not in title:
+                continue
             say(title)
             with site.copy() as settings:
                 installation.open_(settings, create=False)
@@ -413,7 +418,8 @@ def _whole(bench: _Bench) -> None:
     def decide(case_id: UUID) -> None:
         actions.decide(case_id, Verdict.APPROVE, actor=bench.reviewer, settings=bench.settings)
 
-    with bench.worker(), ThreadPoolExecutor(4) as deciders:
+    apart = bench.site.kind == "postgres"  # Where several processes share the work, the worker is one of its own.
+    with _another_worker(bench.settings) if apart else bench.worker(), ThreadPoolExecutor(4) as deciders:
         began = time.perf_counter()
         submitting = threading.Thread(target=bench.submit, args=(number,))
         submitting.start()
@@ -428,12 +434,15 @@ def _whole(bench: _Bench) -> None:
         bench.until(lifecycle.COMPLETED_APPLY, number)
         rate = number / (time.perf_counter() - began)
         submitting.join()
-    bench.add("whole cases per second", rate, "/s", "400", f"{number:,}: submit, propose, decide, apply")
+    note = f"{number:,}: submit, propose, decide, apply" + (", the worker a process of its own" if apart else "")
+    bench.add("whole cases per second", rate, "/s", "400", note)
 
 
 def _waiting() -> Sequence[UUID]:
+    """Some that wait, the first of them first: what was given to a decider leaves by itself."""
     with database.reading() as session:
-        return session.exec(select(Case.id).where(Case.state == "waiting_for_review")).all()
+        waiting = select(Case.id).where(Case.state == "waiting_for_review").order_by(col(Case.number))
+        return session.exec(waiting.limit(200)).all()
 
 
 def _pick_up(bench: _Bench) -> None:
@@ -495,6 +504,20 @@ def _idle(bench: _Bench) -> None:
     bench.add("idle worker, of one core", share, "%", "1", f"over {IDLE_SECONDS:g} s")
     bench.add("memory of an idle worker", memory, "MB", "150", "resident")
     bench.add("memory with 64 calls in flight", busy, "MB", "250", "resident")
+
+
+def _orphans(bench: _Bench) -> None:
+    """A worker with 64 calls in flight is killed beside another, which takes them over."""
+    with _another_worker(bench.settings, seconds=60.0) as killed:
+        bench.submit(64)
+        bench.until(lifecycle.PROCESSING_PROPOSE, 64)
+        with bench.worker():
+            time.sleep(claims.RESCUE_SECONDS / 3)  # The other has been there for a while.
+            killed.kill()
+            began = time.perf_counter()
+            bench.until(lifecycle.WAITING, 64)
+            seconds = time.perf_counter() - began
+    bench.add("cases of a killed worker taken over", seconds, "s", "15", "the last of 64, and its step done")
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -24,7 +24,10 @@ SMALL = {"people", "installation", "counters", "workers", "prompt_versions", "si
 
 @pytest.fixture(
     scope="module",
-    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])],
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.xdist_group("plans")),
+        pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")]),
+    ],
 )
 def long_past(request: pytest.FixtureRequest) -> Iterator[Who]:
     """An open installation with 100,000 past cases and some work; its reviewer."""
@@ -65,20 +68,27 @@ def _asked(work: Callable[[], object]) -> list[tuple[str, Any]]:
 
 def _whole_tables(statement: str, parameters: Any) -> set[str]:
     """The tables that the store would read from one end to the other for this statement."""
+    whole = r"SCAN (?!CONSTANT)(\w+)\b(?! USING)" if database.current().is_sqlite else r"\bSeq Scan on (\w+)"
+    return {match[1] for line in _plan(statement, parameters) if (match := re.search(whole, line))} - SMALL
+
+
+def _plan(statement: str, parameters: Any) -> list[str]:
+    """How the store would answer this statement, line by line."""
     with database.current().writer.connect() as connection:
         if database.current().is_sqlite:
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-            read = {match[1] for row in plan if (match := re.match(r"SCAN (?!CONSTANT)(\w+)\b(?! USING)", row[3]))}
+            found = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()]
         else:
-            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).all()
-            read = {match[1] for row in plan if (match := re.search(r"Seq Scan on (\w+)", row[0]))}
+            found = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).all()]
         connection.rollback()
-    return read - SMALL
+    return found
 
 
 WORK: dict[str, Callable[[Who], object]] = {
     "claim": lambda who: claims.claim(
         holder="plans", steps=(Step.PROPOSE,), limit=5, settings=SETTINGS, now=clock.now()
+    ),
+    "claim to send": lambda who: claims.claim(
+        holder="plans", steps=(Step.UNDO, Step.APPLY), limit=5, settings=SETTINGS, now=clock.now()
     ),
     "rescue": lambda who: claims.rescue(
         claims.Watch(), settings=SETTINGS, now=clock.now(), seconds=0.0, monotonic=1.0
@@ -108,6 +118,19 @@ def test_no_hot_statement_reads_a_whole_table(long_past: Who, name: str) -> None
     whole = {statement: read for statement, parameters in statements if (read := _whole_tables(statement, parameters))}
 
     assert whole == {}
+
+
+@pytest.mark.slow
+def test_a_look_for_effects_to_send_does_not_walk_over_the_proposals_that_are_due(long_past: Who) -> None:
+    statements = _asked(lambda: WORK["claim to send"](long_past))
+    looks = [(text, parameters) for text, parameters in statements if "due_at <=" in text]
+    assert len(looks) == 2, "one for each step"
+
+    for text, parameters in looks:
+        plan = " ".join(_plan(text, parameters))
+        assert re.search(
+            r"ix_cases_due \(step=\? AND due_at<\?\)|Index Cond: \(\(\(step\)::text = .*due_at <=", plan
+        ), plan
 
 
 @pytest.mark.slow
