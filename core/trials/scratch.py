@@ -3,6 +3,7 @@
 Nothing here reads the environment: a trial never touches the user's own installation, model or key.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -102,6 +103,7 @@ def postgres(url: str = "", *, fsync: bool = True) -> Iterator[Server]:
             yield Server(own.get_uri(), own)
         finally:
             own.cleanup()
+            atexit.unregister(own._cleanup)  # Its second clean-up would make the folder again, for a lock file.
 
 
 @contextmanager
