@@ -42,6 +42,7 @@ def table(row: type[SQLModel]) -> Table:
 DUE = "state IN ('pending', 'retrying')"
 HELD = "state = 'processing'"
 WITH_DEADLINE = "deadline_at IS NOT NULL AND state NOT IN ('completed', 'rolled_back', 'cancelled')"
+DEMO = "demo"
 STUCK = "state = 'failed' OR (state = 'escalated' AND step <> 'review')"
 
 
@@ -156,6 +157,7 @@ class Case(SQLModel, table=True):
         CheckConstraint("state NOT IN ('pending', 'retrying') OR due_at IS NOT NULL", name="due"),
         _partial("ix_cases_due", "step", "due_at", "id", where=DUE),
         _partial("ix_cases_held", "holder", where=HELD),
+        _partial("ix_cases_demo", "id", where=DEMO),
         _partial("ix_cases_stuck", "since", "number", where=STUCK),
         _partial("ix_cases_deadline", "deadline_at", where=WITH_DEADLINE),
         Index("ix_cases_state_number", "state", "number"),
@@ -387,7 +389,7 @@ class Event(SQLModel, table=True):
         UniqueConstraint("case_id", "case_version"),
         CheckConstraint("actor_kind IN ('person', 'policy', 'worker', 'system')", name="actor_kind"),
         Index("ix_events_case_id_seq", "case_id", "seq"),
-        Index("ix_events_at", "at"),
+        Index("ix_events_kind_at", "kind", "at"),
     )
 
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})

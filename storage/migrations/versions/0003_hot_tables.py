@@ -1,4 +1,4 @@
-"""Indexes for what is stuck and, by step, for what is due; on PostgreSQL room in the hot tables' pages, and their early cleaning
+"""Indexes for what is stuck, due by step, a demo, and events by kind; on PostgreSQL room in the hot pages, early cleaning
 
 Revision: 0003, after 0002
 """
@@ -21,12 +21,18 @@ def upgrade() -> None:
     _create("ix_cases_stuck", "since", "number", where=STUCK)
     op.drop_index("ix_cases_due", table_name="cases")
     _create("ix_cases_due", "step", "due_at", "id", where=DUE)
+    _create("ix_cases_demo", "id", where="demo")
+    op.drop_index("ix_events_at", table_name="events")
+    op.create_index("ix_events_kind_at", "events", ["kind", "at"])
     if op.get_bind().dialect.name == "postgresql":
         for table in HOT:
             op.execute(f"ALTER TABLE {table} SET ({ROOM})")
 
 
 def downgrade() -> None:
+    op.drop_index("ix_events_kind_at", table_name="events")
+    op.create_index("ix_events_at", "events", ["at"])
+    op.drop_index("ix_cases_demo", table_name="cases")
     op.drop_index("ix_cases_due", table_name="cases")
     _create("ix_cases_due", "due_at", "id", where=DUE)
     op.drop_index("ix_cases_stuck", table_name="cases")
