@@ -234,7 +234,7 @@ def bench(
     wal: Annotated[
         bool, typer.Option("--wal", help="Force SQLite's write-ahead log, which this library may corrupt.")
     ] = False,
-    only: Annotated[str, typer.Option("--only", help="Measure only what has this in its title.")] = "",
+    only: Annotated[list[str] | None, typer.Option("--only", help="Measure only what has this in its title.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure this machine on scratch installations: your own is not touched."""
@@ -247,7 +247,7 @@ def bench(
             past=past or (1_000, 100_000),
             url=url,
             wal=wal,
-            only=only,
+            only=only or (),
             say=lambda what: print(what, file=sys.stderr),
         )
     except errors.StartError as error:

@@ -13,22 +13,33 @@ from tests.faults.processes import alone
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "store", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])]
-)
-def test_every_measure_has_a_figure_and_its_conditions(store: str, request: pytest.FixtureRequest) -> None:
-    on = ["--url", request.getfixturevalue("postgres_server")] if store == "postgres" else []
+def test_every_measure_has_a_figure_and_its_conditions() -> None:
+    parts = ("submissions", "steps", "bare", "whole", "192", "idle worker", "queries")  # A killed worker takes long.
 
-    report = alone(measured, "--store", store, "--past", "300", *on)
+    report = alone(measured, "--past", "300", *(word for part in parts for word in ("--only", part)))
 
     assert {"machine", "python", "store", "libraries", "one fdatasync of 4 KiB"} <= report["conditions"].keys()
     figures = {one["measure"]: one["value"] for one in report["figures"]}
-    assert all(value > 0 for value in figures.values()), figures
+    assert figures.pop("idle worker, of one core") >= 0
+    assert min(figures.values()) > 0, figures
     for part in (
-        "submissions per second", "steps per second", "steps against bare", "whole cases", "pick-up", "192 calls",
-        "idle worker", "killed worker", "claim, 300 past cases",
+        "submissions per second", "steps per second", "steps against bare", "whole cases", "192 calls",
+        "memory of an idle worker", "claim, 300 past cases",
     ):  # fmt: skip
         assert any(part in name for name in figures), part
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.xdist_group("pg")
+@pytest.mark.timeout(300)
+def test_on_postgresql_another_process_picks_up(postgres_server: str) -> None:
+    report = alone(measured, "--store", "postgres", "--url", postgres_server, "--only", "pick-up")
+
+    assert [one["measure"].rpartition(", ")[0] for one in report["figures"]] == [
+        "pick-up at idle, by another process"
+    ] * 2
+    assert report["figures"][0]["note"] == "5 submissions"
 
 
 def test_a_part_is_measured_by_itself() -> None:
@@ -40,7 +51,7 @@ def test_a_part_is_measured_by_itself() -> None:
 
 def measured(*options: str) -> dict[str, Any]:
     """What a small bench says; in a process of its own, because it silences all logs."""
-    bench.IDLE_SECONDS = 0.5
+    bench.IDLE_SECONDS, bench.PICK_UPS = 0.5, 5
     done = CliRunner().invoke(cli.app, ["bench", "--cases", "100", "--json", *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     report: dict[str, Any] = json.loads(done.stdout)
