@@ -25,6 +25,7 @@ from storage import cases, database
 from storage import effects as effect_rows
 from storage.tables import Case, Effect
 
+CLOCK_TOLERANCE = timedelta(minutes=1)  # By which two commits may be out of order without anybody's clock being wrong.
 RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a worker beats six times in it.
 
 
@@ -114,10 +115,10 @@ def _to_propose(
 
 def _submission(case: Case, told: Mapping[UUID, subject.Told]) -> tuple[Submission[Any] | None, str]:
     """The submission, or the traceback of what keeps it from being put together: a workflow that was changed or taken
-    away must stop its own cases, not the claims of all others."""
+    away must stop its own cases, not the claims of all others, whatever its validators raise."""
     try:
         return told[case.id].submission(workflow.get(case.workflow)), ""
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except Exception:
         return None, traceback.format_exc()
 
 
@@ -277,7 +278,7 @@ def _returned(case: Case, settings: Settings, now: datetime, spent: bool, actor:
 def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
     """Escalate cases that nobody moved by their deadline. Returns how many."""
     reasons = {
-        State.PENDING: "The model could not be asked before the case's deadline. Decide without a proposal.",
+        State.PENDING: "The model could not be asked before the case's deadline. Decide without it.",
         State.RETRYING: "The model gave no usable answer before the case's deadline. Decide without a proposal.",
         State.WAITING_FOR_REVIEW: "Nobody decided before the review deadline.",
         State.NEEDS_INFORMATION: "The submitter did not answer in time.",
@@ -306,7 +307,7 @@ def straighten(*, now: datetime, limit: int = 200) -> int:
     from now, so that no case is stuck until the clock has caught up.
     """
     with database.transaction() as session:
-        found = cases.from_the_future(session, now=now, limit=limit)
+        found = cases.from_the_future(session, now=now + CLOCK_TOLERANCE, limit=limit)
         notes = []
         for case in found:
             due_at = now + max((case.due_at or now) - case.since, timedelta(0))

@@ -215,7 +215,11 @@ def verify_(
             held = verify.parse_anchor(anchor) if anchor else None
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        report = verify.verify(ledger=Ledger(settings.ledger_store_url), anchor=held)
+        ledger = Ledger(settings.ledger_store_url)
+        if database.current().is_sqlite:
+            report = verify.verify_copy(settings.store_url, ledger=ledger, anchor=held)
+        else:
+            report = verify.verify(ledger=ledger, anchor=held)
         _print(report.as_json()) if as_json else print(report.as_text())
         if not report.holds:
             raise typer.Exit(1)

@@ -24,13 +24,15 @@ from storage.tables import Installation
 
 def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
     """Open the store and bring its schema up to date; with `create` an empty one is filled. Returns the
-    installation's id. Raises `StartError` that says what is wrong and what to do; an installation that was moved away
-    is opened only with `moved`."""
+    installation's id; a new one's built-in ledger is made with it. Raises `StartError` that says what is wrong and what
+    to do; an installation that was moved away is opened only with `moved`."""
     try:
         if create:
             _require_no_orphan(settings)
         schema.open_store(settings.store_url, create=create)
         clock.follow(database.server_time())
+        if create and not _is_founded():
+            Ledger(settings.ledger_store_url, create=True).close()  # Before: a ledger that is missing later, was lost.
         identity = _identified(create, moved)
     except database.StoreError as error:
         raise errors.StartError(str(error)) from error
@@ -40,6 +42,11 @@ def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
     assert isinstance(refunds, Refunds)
     refunds.thresholds = replace(refunds.thresholds, straight_on_below_minor=settings.straight_on_below)
     return identity
+
+
+def _is_founded() -> bool:
+    with database.reading() as session:
+        return installations.get(session) is not None
 
 
 # Tried a second time when another process founded it between our look and our insert: then it is found.

@@ -193,7 +193,10 @@ class EffectsLane(Lane[ToSend]):
 
     def _run(self, taken: Sequence[ToSend]) -> None:
         for work in taken:
-            threading.Thread(target=self._send, args=(work,), name="countersign-effect", daemon=True).start()
+            try:
+                threading.Thread(target=self._send, args=(work,), name="countersign-effect", daemon=True).start()
+            except RuntimeError as error:  # No more threads: it is rescued, and its place is free.
+                self._finished(work, error)
 
     def _send(self, work: ToSend) -> None:
         outcome: Ran | BaseException

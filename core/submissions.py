@@ -86,7 +86,10 @@ def _write(batch: Sequence[_Wanted]) -> list[Submitted | Exception]:
     answers = acting.until_known(lambda: _enter(list(first.values())))
     again = [one for one in batch if one.case_id not in answers]
     if again:  # The same key twice in one batch: the second finds the case that the first has just made.
-        answers |= acting.until_known(lambda: _enter(again))
+        try:
+            answers |= acting.until_known(lambda: _enter(again))
+        except (errors.StoreAway, database.Away) as error:  # Theirs alone: the others are saved.
+            answers |= {one.case_id: error for one in again}
     return [answers[one.case_id] for one in batch]
 
 

@@ -5,11 +5,13 @@ repaired here. Without an anchor kept elsewhere, somebody who can rewrite the wh
 chain: give `anchor` the sequence number and hash that an earlier run printed, to notice that too.
 """
 
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +21,7 @@ from core import audit, clock, effects, lifecycle, money, moves
 from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.permissions import Role
 from core.receivers.ledger import Ledger
-from storage import cases, database, events, installations
+from storage import cases, copies, database, events, installations
 from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Person, Proposal, Receipt, Request
 
 MOST_SHOWN = 20
@@ -136,6 +138,16 @@ def verify(
         checks += _against_ledger(rows, ledger)
     order = sorted(checks, key=lambda one: (one.id[0], int(one.id[1:])))
     return Report(tuple(order), count, *head)
+
+
+def verify_copy(url: str, *, ledger: Ledger, anchor: tuple[int, str] | None = None) -> Report:
+    """`verify`, of a copy of the SQLite store at `url`: whoever reads the store itself for seconds keeps everybody from
+    writing meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="countersign-") as folder:
+        copy = Path(folder) / "copy.db"
+        copies.snapshot_file(url, copy)
+        with copies.frozen(copy).connect() as connection, Session(connection) as session:
+            return verify(ledger=ledger, anchor=anchor, of=session)
 
 
 def _load(session: Session, installation: UUID, by_case: dict[UUID | None, list[Event]]) -> _Rows:

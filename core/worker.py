@@ -95,6 +95,7 @@ class Worker:
         self._rescue_seconds = rescue_seconds
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._given_up = threading.Event()  # The time to drain is over.
         self._recorded = threading.Event()
         self._done: SimpleQueue[tuple[Work, Ran | BaseException] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -141,7 +142,7 @@ class Worker:
     def _listen(self) -> None:
         self._listening = [wakeups.subscribe(self.wake)]
         if not database.current().is_sqlite:
-            listener = wakeups.Listener(database.current().url, self.wake)
+            listener = wakeups.Listener(database.current().url, self.wake, line=database.POSTGRES_LINE)
             listener.start()
             self._listening.append(listener.stop)
 
@@ -158,20 +159,24 @@ class Worker:
             self._recorded.wait(max(0.0, min(0.1, deadline - time.monotonic())))
             self._recorded.clear()
         self._done.put(None)  # After everything that ended in time.
+        self._given_up.set()
         recorder.join(max(1.0, deadline - time.monotonic()))
         # A model call that was cut off can be made again; an effect that is still being sent stays ours until the
         # rescuer of the next worker sees that nobody beats for it, because it may yet be applied.
         returned = [(one.case_id, one.epoch) for one in self._model_lane.in_flight()]
-        if returned:
-            claims.give_back(returned, settings=self._settings, now=clock.now(), holder=self.holder)
         self._scheduler.shutdown(wait=False)
         for end in self._listening:
             end()
         self._model_lane.close()
         self._effects_lane.close()
-        with database.transaction() as session:
-            workers.leave(session, holder=self.holder, now=clock.now())
         self._scheduler = None
+        try:
+            if returned:
+                claims.give_back(returned, settings=self._settings, now=clock.now(), holder=self.holder)
+            with database.transaction() as session:
+                workers.leave(session, holder=self.holder, now=clock.now())
+        except database.Away as error:  # What it holds is rescued when nobody beats for it.
+            log.warning("worker.store_away", held=len(returned), trouble=str(error))
         log.info("worker.stopped", holder=self.holder, returned=len(returned))
 
     def wake(self) -> None:
@@ -223,10 +228,12 @@ class Worker:
 
     def step(self) -> int:
         """Claim what is due as far as there is room, and set it going. Returns how many cases were claimed."""
-        proposing = self._claim(self._model_lane)
-        self._model_lane.begin([work for work in proposing if isinstance(work, ToPropose)])
-        sending = self._claim(self._effects_lane)
-        self._effects_lane.begin([work for work in sending if isinstance(work, ToSend)])
+        try:
+            sending = self._claim(self._effects_lane)
+            self._effects_lane.begin([work for work in sending if isinstance(work, ToSend)])
+        finally:  # What is wrong with one lane's cases stops nothing of the other.
+            proposing = self._claim(self._model_lane)
+            self._model_lane.begin([work for work in proposing if isinstance(work, ToPropose)])
         self._last_tick = clock.now()
         return len(proposing) + len(sending)
 
@@ -275,6 +282,8 @@ class Worker:
         while not self._stopping.is_set():
             self._wake.wait(TICK_SECONDS * 5)
             self._wake.clear()
+            if self._stopping.is_set():
+                return
             try:
                 self.step()  # As much as there is room for; what is recorded makes room and wakes us again.
             except database.Away as error:  # Look again at the next tick.
@@ -329,7 +338,7 @@ class Worker:
                 break
             except database.Away as error:
                 log.warning("worker.store_away", waiting=len(runs), trouble=str(error))
-                if self._stopping.wait(pause):
+                if self._given_up.wait(pause):
                     return
                 pause = min(2 * pause, LONGEST_PAUSE)
             except Exception:

@@ -259,7 +259,7 @@ def overdue(session: Session, *, now: datetime, limit: int) -> Sequence[Case]:
 
 
 def from_the_future(session: Session, *, now: datetime, limit: int) -> Sequence[Case]:
-    """Cases whose machine work waits since a time that has not come: they were written under a wrong clock."""
+    """Cases whose machine work waits since a time after `now`: they were written under a wrong clock."""
     return session.exec(
         select(Case)
         .where(text(DUE), col(Case.step).in_(STEPS), col(Case.due_at) > now, col(Case.since) > now)

@@ -59,10 +59,13 @@ def snapshot_file(url: str, path: Path) -> None:
     """The same for any SQLite file, by SQLite's own backup: a file copied while it is written to would be torn."""
     own = database.sqlite_path(url)
     assert own is not None
-    with closing(sqlite3.connect(own, timeout=30)) as source, closing(sqlite3.connect(path)) as target:
-        # All pages in one go: taken in steps, it would begin anew whenever another process writes.
-        source.backup(target)
-        target.execute("PRAGMA journal_mode=delete")  # One file, whatever the original was kept in.
+    try:
+        with closing(sqlite3.connect(own, timeout=30)) as source, closing(sqlite3.connect(path)) as target:
+            # All pages in one go: taken in steps, it would begin anew whenever another process writes.
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=delete")  # One file, whatever the original was kept in.
+    except sqlite3.Error as error:
+        raise StoreError(f"{own} could not be copied to {path}: {str(error).splitlines()[0]}") from error
 
 
 def check_file(path: Path) -> None:

@@ -40,7 +40,7 @@ def opened(url: str, *, create: bool) -> Database:
         files.require_local(path)
         if not create and files.is_missing(path):
             raise StoreError(_nothing_at(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # Customers' words are in it.
     try:
         with _migrating(url) as connection:
             found = revision_of(connection)

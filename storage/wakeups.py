@@ -6,10 +6,11 @@ by itself every second. So nothing here is stored or waited for.
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlmodel import Session
@@ -45,10 +46,12 @@ def committed(session: Session) -> None:
 
 
 class Listener:
-    """A thread that hears PostgreSQL's notifications on a connection of its own, and wakes the worker."""
+    """A thread that hears PostgreSQL's notifications on a connection of its own, and wakes the worker. `line` are the
+    settings by which a connection that was cut off without a word is given up."""
 
-    def __init__(self, url: str, wake: Callable[[], None]) -> None:
-        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    def __init__(self, url: str, wake: Callable[[], None], *, line: Mapping[str, int]) -> None:
+        where = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._where = make_conninfo(where, **line)
         self._wake = wake
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="countersign-listener", daemon=True)
@@ -65,7 +68,7 @@ class Listener:
         pause = 0.1
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as connection:
+                with psycopg.connect(self._where, autocommit=True) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._wake()  # What was said while nobody listened.
                     pause = 0.1

@@ -12,7 +12,7 @@ from core import installation, people
 from core.permissions import Role, Who
 from core.settings import Settings
 from core.trials import scratch
-from storage import database
+from storage import database, schema
 
 DATA = Path(os.environ.get("COUNTERSIGN_TEST_DATA", "../shared/data"))
 
@@ -50,7 +50,7 @@ postgres_database = scratch.new_database
 def postgres_template(postgres_server: str) -> Iterator[str]:
     """The name of a database with the tables in it: copying it is quicker than making them for every test."""
     with postgres_database(postgres_server) as url:
-        installation.open_(Settings(database_url=url), create=True)
+        schema.open_store(url, create=True)
         database.use(None)
         yield url.split("?")[0].rsplit("/", 1)[1]
 

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, MetaData, String, Table, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel.sql.sqltypes import UTCDateTime
 
@@ -63,22 +75,42 @@ class Transfer:
     at: datetime
 
 
+def _absent(url: str) -> database.StoreError:
+    return database.StoreError(
+        f"there is no ledger at {database.shown(url)}, and an empty one would pay a second time what the lost one "
+        "knows. If it lives elsewhere, set COUNTERSIGN_LEDGER_URL to it (sqlite:////…, four slashes and the path). If "
+        "it was lost, `countersign restore FOLDER --with-ledger` brings its copy back into an empty COUNTERSIGN_HOME"
+    )
+
+
 class Ledger:
-    """The receiver called `ledger`."""
+    """The receiver called `ledger`.
+
+    It is made with its installation and never again by itself: an empty ledger in the place of one that was lost, or
+    that is elsewhere, has forgotten every key, and would pay a second time.
+    """
 
     name = "ledger"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, create: bool = False) -> None:
         path = database.sqlite_path(url)
         if path is not None:
             files.require_local(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if create:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif files.is_missing(path):
+                raise _absent(url)
         self._store = database.engines(url)
         try:
-            _metadata.create_all(self._store.writer)
+            if create:
+                _metadata.create_all(self._store.writer)
+            is_there = inspect(self._store.reader).has_table(_transfers.name)
         except DBAPIError as error:
             words = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
             raise database.StoreError(f"the ledger at {database.shown(url)} cannot be opened: {words}") from error
+        if not is_there:
+            self.close()
+            raise _absent(url)
 
     def close(self) -> None:
         self._store.close()
@@ -132,7 +164,7 @@ class Ledger:
         """Copy every transfer into the ledger at `url`, which must be empty or hold just these already. Returns how
         many. Raises `StoreError`, and then nothing was written there."""
         tables = (_transfers, _entries)
-        there = Ledger(url)
+        there = Ledger(url, create=True)
         try:
             with self._store.reader.connect() as source, there._store.writer.begin() as target:
                 here = copies.contents(source, tables=tables)

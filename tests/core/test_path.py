@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, people, record, settling, verify, workflow
+from core import actions, cases, claims, clock, errors, people, record, settling, subject, verify, workflow
 from core.actions import Verdict
 from core.executor import Ran, ToPropose
 from core.outcomes import Category, Kind, Reply
@@ -475,6 +475,25 @@ def test_a_request_that_its_workflow_cannot_read_any_more_stops_only_itself(stor
     assert drive.case(other.case_id).state == "waiting_for_review"
     actions.decide(old.case_id, Verdict.MANUAL, actor=store.lead, settings=store.settings, note="Done by phone.")
     assert drive.case(old.case_id).outcome == "manual"
+
+
+def test_a_validator_that_raises_whatever_it_likes_stops_only_its_own_case(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = drive.submit(store, body=drive.request(message="The bad one.", orders=[]))
+    good = drive.submit(store, body=drive.request(message="The good one.", orders=[]))
+    real = subject.Told.submission
+
+    def breaks(told: subject.Told, *args: Any, **how: Any) -> Any:
+        if told.body["message"] == "The bad one.":
+            raise IndexError("list index out of range")
+        return real(told, *args, **how)
+
+    monkeypatch.setattr(subject.Told, "submission", breaks)
+    drive.until_idle(store.settings)
+
+    assert drive.case(bad.case_id).state == "failed"
+    assert drive.case(good.case_id).state == "waiting_for_review"
 
 
 def test_one_outcome_that_cannot_be_recorded_does_not_hold_up_the_others(

@@ -1,13 +1,19 @@
 """What a worker remembers of its own, on its own threads."""
 
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 
-from core import cases
+from core import cases, clock, record
+from core.executor import Ran
 from core.model import Model
 from core.outcomes import Category, Kind, Reply
 from core.worker import Worker
 from core.workflow import Prompt
 from storage import database, events, workers
+from storage.troubles import Trouble
 from tests.conftest import Store
 from tests.core import drive
 
@@ -43,7 +49,65 @@ def test_a_lane_event_that_cannot_be_written_loses_no_answer_and_is_written_with
     assert (unsaid, said) == ((False, False), (True, True))
 
 
+def test_a_worker_that_was_told_to_stop_claims_nothing_more(sqlite_store: Store) -> None:
+    worker = Worker(sqlite_store.settings, receivers={}, rescue_seconds=600)
+    made = drive.submit(sqlite_store)
+    worker._stopping.set()
+    worker.wake()
+
+    worker._run()
+
+    assert drive.case(made.case_id).state == "pending"
+
+
+def test_a_worker_ends_though_the_store_is_away(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise database.Away(Trouble.BUSY, clock.now())
+
+    worker = Worker(sqlite_store.settings, receivers={}, rescue_seconds=600)
+    worker.start()
+    monkeypatch.setattr(workers, "leave", away)
+
+    worker.stop(seconds=1)
+
+    assert not worker.health().running
+    assert not any(thread.is_alive() for thread in worker._threads)
+
+
+def test_an_outcome_that_meets_a_busy_store_while_draining_is_recorded_all_the_same(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = record.record_all
+    met: list[int] = []
+
+    def busy_once(runs: Sequence[Ran], **how: Any) -> list[bool]:
+        if not met:
+            met.append(len(runs))
+            worker._stopping.set()
+            raise database.Away(Trouble.BUSY, clock.now())
+        return real(runs, **how)
+
+    monkeypatch.setattr(record, "record_all", busy_once)
+    worker = Worker(sqlite_store.settings, receivers={}, rescue_seconds=600)
+    made = drive.submit(sqlite_store)
+    worker.start()
+    worker.wake()
+    wait_for(lambda: bool(met))
+    worker.stop(seconds=PATIENCE)
+
+    seen = cases.view(made.case_id, actor=sqlite_store.lead)
+    assert (seen.case.state, [one.kind for one in seen.attempts]) == ("waiting_for_review", ["ok"])
+
+
 # --- Steps ----------------------------------------------------------------------------------------------------------
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def answered(worker: Worker, store: Store) -> None:

@@ -90,6 +90,13 @@ def test_a_case_written_under_a_clock_that_was_ahead_is_not_kept_waiting(store: 
     assert "clock_straightened" in [one.kind for one in cases.view(made.case_id, actor=store.lead).events]
 
 
+def test_what_was_committed_a_moment_later_is_no_wrong_clock(store: Store) -> None:
+    moment = clock.now()
+    drive.submit(store, now=moment + timedelta(seconds=5))  # While the look for wrong clocks waited for its turn.
+
+    assert claims.straighten(now=moment) == 0
+
+
 def test_a_lease_is_kept_whatever_the_clock_says(store: Store) -> None:
     drive.submit(store)
     (work,) = drive.claim(store.settings)

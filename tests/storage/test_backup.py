@@ -203,7 +203,7 @@ def test_a_lost_ledger_comes_back_when_that_is_said_and_a_living_one_is_left_alo
     sqlite_taken: Store, tmp_path: Path, empty: Settings
 ) -> None:
     living = Settings(home=tmp_path / "living")
-    own = Ledger(living.ledger_store_url)
+    own = Ledger(living.ledger_store_url, create=True)
     own.apply(key="k" * 64, payload=json.dumps({"amount_minor": 1, "currency": "EUR", "account": "a"}))
     own.close()
 
@@ -217,6 +217,26 @@ def test_a_lost_ledger_comes_back_when_that_is_said_and_a_living_one_is_left_alo
 
     assert len(Ledger(empty.ledger_store_url).transfers()) == 3
     assert [one.key for one in Ledger(living.ledger_store_url).transfers()] == ["k" * 64]
+
+
+def test_nobody_makes_an_empty_ledger_where_one_should_be(sqlite_taken: Store, tmp_path: Path, empty: Settings) -> None:
+    living = sqlite_taken.settings
+    backups.restore(empty.model_copy(update={"ledger_url": living.ledger_store_url}), tmp_path / "backup")
+
+    with pytest.raises(StoreError, match=r"there is no ledger at .*COUNTERSIGN_LEDGER_URL"):
+        installation.receivers(empty)  # As a worker in another shell, which was not told where it is.
+
+    assert not (empty.home / "ledger.db").exists()
+    assert len(Ledger(living.ledger_store_url).transfers()) == 3
+
+
+def test_a_ledger_that_cannot_be_copied_is_named(sqlite_store: Store, tmp_path: Path) -> None:
+    (sqlite_store.settings.home / "ledger.db").write_bytes(b"not a database, and long enough to be read as one" * 99)
+
+    with pytest.raises(StoreError, match=r"ledger\.db could not be copied"):
+        backups.take(sqlite_store.settings, tmp_path / "backup")
+
+    assert not (tmp_path / "backup").exists()
 
 
 @pytest.mark.parametrize("there", ["countersign.db", "countersign.db-journal", "countersign.db-wal"])
