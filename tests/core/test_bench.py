@@ -14,18 +14,14 @@ from tests.faults.processes import alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_measure_has_a_figure_and_its_conditions() -> None:
-    parts = ("submissions", "steps", "bare", "whole", "192", "idle worker", "queries")  # A killed worker takes long.
+    parts = ("submissions", "steps", "bare", "queries")  # The others take longer.
 
     report = alone(measured, "--past", "300", *(word for part in parts for word in ("--only", part)))
 
     assert {"machine", "python", "store", "libraries", "one fdatasync of 4 KiB"} <= report["conditions"].keys()
     figures = {one["measure"]: one["value"] for one in report["figures"]}
-    assert figures.pop("idle worker, of one core") >= 0
     assert min(figures.values()) > 0, figures
-    for part in (
-        "submissions per second", "steps per second", "steps against bare", "whole cases", "192 calls",
-        "memory of an idle worker", "claim, 300 past cases",
-    ):  # fmt: skip
+    for part in ("submissions per second", "steps per second", "steps against bare", "claim, 300 past cases"):
         assert any(part in name for name in figures), part
 
 
