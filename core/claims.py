@@ -158,6 +158,7 @@ def _to_send(
                 tries=case.tries + 1,
                 earlier_unknown=effect.id in unknown,
                 send_before=send_before,
+                signed_at=now,
             )
         )
     effect_rows.begin_sending(session, effects=leaving)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from core import clock, outcomes, retry, workflow
 from core.outcomes import Broken, InDoubt, Kind, Outcome, Proposed, Reply
-from core.receivers import Receiver
+from core.receivers import Receiver, Sending
 from core.workflow import Prompt, Submission
 from storage import points
 
@@ -53,6 +53,7 @@ class ToSend:
     tries: int
     earlier_unknown: bool
     send_before: datetime
+    signed_at: datetime
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
         try:
             call = receiver.apply if work.kind == "apply" else receiver.undo
             points.reach("sending")
-            answer = call(key=work.key, payload=work.payload)
+            answer = call(Sending(work.key, work.payload, work.epoch, work.signed_at))
             points.reach("sent")
         except Exception as error:
             # A receiver answers with values; one that raises leaves us not knowing whether it applied.

@@ -124,9 +124,16 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a receiver's reply means, by the table of effects.md 3.4."""
+    """What a receiver's reply means.
 
-    kind: Literal["applied", "rejected", "unknown", "not_sent", "held", "broken"]
+    - applied: the receipt says so. partial: so does it, but of another amount than was asked for.
+    - rejected: a definite no to this effect. misconfigured: a no to us (address, secret, clock), whatever the effect.
+    - unknown: it may have been applied. broken: the key is known there with other contents.
+    - not_sent: not a byte of the request has left. held: not now (busy, or with this very key).
+    - pending: taken, and not done yet; ask again with the same key.
+    """
+
+    kind: Literal["applied", "partial", "rejected", "misconfigured", "unknown", "broken", "not_sent", "held", "pending"]
     receipt: Receipt | None = None
     detail: str = ""
     retry_after: float | None = None  # Seconds.

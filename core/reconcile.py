@@ -437,6 +437,7 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
         tries=case.tries + 1,
         earlier_unknown=True,
         send_before=send_before,
+        signed_at=now,
     )
 
 

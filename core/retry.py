@@ -134,7 +134,7 @@ def after_effect(
                 f"The receiver knows this key with other contents{_because(answer)}: its records and ours differ. "
                 "Compare them; it is not sent again."
             )
-        case "unknown" | "not_sent" | "held":
+        case "unknown" | "not_sent" | "held" | "pending" | "partial" | "misconfigured":
             pass
         case _:
             assert_never(answer.kind)

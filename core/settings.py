@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from core import errors
 
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 90)]
+Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -49,6 +50,48 @@ class Settings(BaseSettings):
     model_calls: int = Field(16, ge=1, le=64, description="Model calls in flight at once, per worker.")
     attempts: int = Field(3, ge=1, le=20, description="Tries of a model step before a person is asked.")
     effect_attempts: int = Field(10, ge=1, le=50, description="Tries of an effect before a person is asked.")
+    requests_per_minute: int = Field(0, ge=0, description="Model calls per minute, all workers together; 0: no limit.")
+    tokens_per_minute: int = Field(
+        0, ge=0, description="Tokens of model calls per minute, all workers together; 0: no limit."
+    )
+    cap_case: Dollars = Field(0, description="Dollars that the calls for one case may cost; 0: no cap.")
+    cap_submitter_day: Dollars = Field(
+        0, description="Dollars that the cases of one submitter may cost in a day (UTC); 0: no cap."
+    )
+    cap_day: Dollars = Field(0, description="Dollars that all model calls may cost in a day (UTC); 0: no cap.")
+    cap_soft: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.8, description="Share of a day's cap from which new cases wait, while those begun go on."
+    )
+    fallback_model: str = Field("", description="Second model, for when the first cannot answer; empty: none.")
+    fallback_api_key: SecretStr = Field(SecretStr(""), description="Its key; empty: the first model's.")
+    fallback_base_url: str = Field("", description="Its server; empty: the first model's.")
+    fallback_causes: str = Field(
+        "transport timeout provider_error rate_limit configuration",
+        description="Categories of failure that the second model is used for.",
+    )
+    http_url: str = Field("", description="Address of your own system's receiver; empty: none. See docs/receiver.md.")
+    http_secrets: SecretStr = Field(
+        SecretStr(""), description="Signing secrets (whsec_…) shared with it; two, with a space, while one is replaced."
+    )
+    http_hosts: str = Field("", description="Hosts that may be called, with spaces; empty: only that of the address.")
+    http_networks: str = Field(
+        "", description="Private networks that may be called, such as 127.0.0.0/8, with spaces; empty: none."
+    )
+    http_keeps_keys: bool = Field(True, description="Whether it applies one key once. If false, nothing is sent twice.")
+    http_retention_hours: float = Field(24, ge=5, le=24 * 365, description="For how long it remembers a key.")
+    http_timeout_seconds: Annotated[float, Field(gt=0, le=50)] = Field(
+        20, description="Wall clock of one request to it."
+    )
+    mail_host: str = Field("", description="SMTP server for replies to customers; empty: no reply is sent.")
+    mail_port: int = Field(587, ge=1, le=65_535, description="Its port.")
+    mail_tls: str = Field("starttls", pattern="^(starttls|tls|none)$", description="starttls, tls, or none.")
+    mail_user: str = Field("", description="Name to sign in there with; empty: not signed in.")
+    mail_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    mail_from: str = Field("", description="Address that replies come from.")
+    receiver_calls: int = Field(8, ge=1, le=32, description="Effects in flight at once, per receiver and worker.")
+    receiver_per_minute: int = Field(
+        0, ge=0, description="Effects sent per minute to one receiver, all workers together; 0: no limit."
+    )
     case_deadline_seconds: Seconds = Field(3_600, description="Machine work on a case that takes longer escalates.")
     answer_deadline_seconds: Seconds = Field(7 * 86_400, description="An unanswered question escalates after this.")
     review_deadline_seconds: Seconds = Field(2 * 86_400, description="A case not reviewed by then escalates.")

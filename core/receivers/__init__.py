@@ -2,9 +2,28 @@
 exception, for everything the other side can do."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from core.outcomes import Answer, Receipt
+from core.workflow import Reversibility
+
+USUAL_RETENTION = timedelta(hours=24)  # What a receiver is taken to remember unless it says otherwise.
+
+
+@dataclass(frozen=True)
+class Sending:
+    """One effect on its way out. Key and payload never change; epoch and time are those of this attempt's claim.
+
+    A receiver that is told of two attempts may refuse the one with the lower epoch, and any whose time is long past:
+    it was held up on the way, and a later one may have been answered since.
+    """
+
+    key: str
+    payload: str  # Sent as these very bytes.
+    epoch: int
+    signed_at: datetime
 
 
 class Receiver(Protocol):
@@ -14,14 +33,28 @@ class Receiver(Protocol):
     def name(self) -> str:
         """The word that effects name it by."""
 
-    def apply(self, *, key: str, payload: str) -> Answer:
-        """Apply the effect once for this key, however often it is sent; the payload is sent as these very bytes."""
+    @property
+    def reversibility(self) -> Reversibility:
+        """Whether anything that it applies can be undone there at all."""
 
-    def undo(self, *, key: str, payload: str) -> Answer:
+    @property
+    def retention(self) -> timedelta:
+        """For how long it surely remembers a key after it came first. Nothing is sent again near or past the end."""
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the same key sent twice is applied once. If not, nothing is ever sent twice: what is not known is
+        looked up, else it goes to a person."""
+
+    def apply(self, sending: Sending) -> Answer:
+        """Apply the effect, once for its key however often it is sent."""
+
+    def undo(self, sending: Sending) -> Answer:
         """Take an applied effect back; the key is the undo's own."""
 
     def find(self, *, key: str) -> Receipt | None:
-        """The receipt of what was applied with this key; None when the receiver does not know it (yet)."""
+        """The receipt of what was applied with this key; None when the receiver does not know it (yet). Raises what it
+        likes when it cannot be asked: then nothing is known."""
 
 
 @runtime_checkable

@@ -29,6 +29,8 @@ from sqlmodel.sql.sqltypes import UTCDateTime
 
 from core import audit, clock, money
 from core.outcomes import Answer, Receipt
+from core.receivers import USUAL_RETENTION, Sending
+from core.workflow import Reversibility
 from storage import copies, database, files
 
 FUND = "refunds"  # The account that pays; its balance is what was refunded in all, as a negative number.
@@ -91,6 +93,9 @@ class Ledger:
     """
 
     name = "ledger"
+    reversibility = Reversibility.REVERSIBLE
+    retention = USUAL_RETENTION  # It forgets none; a longer horizon would only put people's questions off.
+    keeps_keys = True
 
     def __init__(self, url: str, *, create: bool = False) -> None:
         path = database.sqlite_path(url)
@@ -115,13 +120,13 @@ class Ledger:
     def close(self) -> None:
         self._store.close()
 
-    def apply(self, *, key: str, payload: str) -> Answer:
+    def apply(self, sending: Sending) -> Answer:
         """Credit an account, once for this key."""
-        return self._send(key, payload, self._transfer)
+        return self._send(sending.key, sending.payload, self._transfer)
 
-    def undo(self, *, key: str, payload: str) -> Answer:
+    def undo(self, sending: Sending) -> Answer:
         """Reverse an earlier transfer, once, by a transfer of its own."""
-        return self._send(key, payload, self._reversal)
+        return self._send(sending.key, sending.payload, self._reversal)
 
     def find(self, *, key: str) -> Receipt | None:
         """The receipt of the transfer with this key."""

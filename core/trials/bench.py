@@ -38,6 +38,7 @@ from core.actions import Verdict
 from core.lifecycle import Step
 from core.outcomes import Answer, Kind, Receipt, Reply
 from core.permissions import Who
+from core.receivers import USUAL_RETENTION, Sending
 from core.settings import Settings
 from core.trials import past, scratch
 from core.worker import Worker
@@ -110,9 +111,12 @@ class Nowhere:
     """A receiver that applies nothing, at once."""
 
     name = "nowhere"
+    reversibility = Reversibility.REVERSIBLE
+    retention = USUAL_RETENTION
+    keeps_keys = True
 
-    def apply(self, *, key: str, payload: str) -> Answer:
-        return Answer("applied", receipt=Receipt(key=key, reference=key, body={}))
+    def apply(self, sending: Sending) -> Answer:
+        return Answer("applied", receipt=Receipt(key=sending.key, reference=sending.key, body={}))
 
     undo = apply
 

@@ -12,11 +12,11 @@ from core.executor import Limits, Ran, ToPropose, ToSend
 from core.lifecycle import Step
 from core.outcomes import Answer, Category, Kind, Receipt, Reply, Usage
 from core.permissions import Who
-from core.receivers import Receiver
+from core.receivers import USUAL_RETENTION, Receiver, Sending
 from core.receivers.ledger import Ledger
 from core.settings import Settings
 from core.submissions import Submitted
-from core.workflow import Prompt
+from core.workflow import Prompt, Reversibility
 from core.workflows.refunds import Order, Payment, RefundProposal, RefundRequest
 from storage import database
 from storage.tables import Case
@@ -135,26 +135,34 @@ class Scripted:
     """A receiver that answers what it was told, and applies for real where the script says so."""
 
     name = "ledger"
+    reversibility = Reversibility.REVERSIBLE
+    retention = USUAL_RETENTION
+    keeps_keys = True
 
     def __init__(self, ledger: Ledger, *script: str) -> None:
         self.ledger, self.script = ledger, list(script)
 
-    def apply(self, *, key: str, payload: str) -> Answer:
-        return self._answer(self.ledger.apply, key, payload)
+    def apply(self, sending: Sending) -> Answer:
+        return self._answer(self.ledger.apply, sending)
 
-    def undo(self, *, key: str, payload: str) -> Answer:
-        return self._answer(self.ledger.undo, key, payload)
+    def undo(self, sending: Sending) -> Answer:
+        return self._answer(self.ledger.undo, sending)
 
     def find(self, *, key: str) -> Receipt | None:
         return self.ledger.find(key=key)
 
-    def _answer(self, real: Callable[..., Answer], key: str, payload: str) -> Answer:
+    def _answer(self, real: Callable[[Sending], Answer], sending: Sending) -> Answer:
         word = self.script.pop(0) if self.script else "apply"
         if word == "apply":
-            return real(key=key, payload=payload)
+            return real(sending)
         if word == "apply and lose the answer":
-            real(key=key, payload=payload)
+            real(sending)
             return Answer("unknown", detail="the line broke")
         if word == "refuse":
             return Answer("rejected", detail="account closed")
         return Answer("unknown", detail="the line broke")
+
+
+def sending(key: str, payload: str, *, epoch: int = 1) -> Sending:
+    """An effect on its way out, as a receiver is given it."""
+    return Sending(key, payload, epoch, clock.now())

@@ -10,6 +10,7 @@ import pytest
 from core import actions, cases, claims, clock, errors, settling, submissions, verify, workflow
 from core.actions import Verdict
 from core.outcomes import Answer, Receipt
+from core.receivers import USUAL_RETENTION, Sending
 from core.settling import Finding
 from core.submissions import Submitted
 from core.workflow import Effect, Flag, Prompt, Reversibility, Route, Strict, Submission, To, Workflow
@@ -54,15 +55,18 @@ class Receiver:
     """Answers by a script, and remembers every word that was sent."""
 
     name = "two"
+    reversibility = Reversibility.REVERSIBLE
+    retention = USUAL_RETENTION
+    keeps_keys = True
 
     def __init__(self, *script: str, fragile: bool = False) -> None:
         self.script, self.sent, self.fragile = list(script), list[str](), fragile
 
-    def apply(self, *, key: str, payload: str) -> Answer:
-        return self._answer("apply", key, payload)
+    def apply(self, sending: Sending) -> Answer:
+        return self._answer("apply", sending.key, sending.payload)
 
-    def undo(self, *, key: str, payload: str) -> Answer:
-        return self._answer("undo", key, payload)
+    def undo(self, sending: Sending) -> Answer:
+        return self._answer("undo", sending.key, sending.payload)
 
     def find(self, *, key: str) -> Receipt | None:
         return None

@@ -10,6 +10,7 @@ from pydantic import Field
 from core import actions, cases, outcomes, submissions, verify, workflow
 from core.actions import Verdict
 from core.outcomes import Answer, Receipt
+from core.receivers import USUAL_RETENTION, Sending
 from core.workflow import Effect, Flag, Mark, Prompt, Reversibility, Route, Strict, To, Workflow
 from tests.conftest import Store
 from tests.core import drive
@@ -34,13 +35,16 @@ class Directory:
     """A receiver as a team would write it."""
 
     name = "directory"
+    reversibility = Reversibility.REVERSIBLE
+    retention = USUAL_RETENTION
+    keeps_keys = True
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
 
-    def apply(self, *, key: str, payload: str) -> Answer:
-        self.kept.setdefault(key, payload)
-        return Answer("applied", receipt=Receipt(key, f"D-{key[:8]}"))
+    def apply(self, sending: Sending) -> Answer:
+        self.kept.setdefault(sending.key, sending.payload)
+        return Answer("applied", receipt=Receipt(sending.key, f"D-{sending.key[:8]}"))
 
     undo = apply
 

@@ -17,6 +17,7 @@ from core.actions import Verdict
 from core.lifecycle import Step
 from core.moves import SYSTEM, Note
 from core.outcomes import Answer, Receipt
+from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.reconcile import Difference
 from core.settling import Finding
@@ -36,10 +37,8 @@ class Refuses(drive.Scripted):
         super().__init__(own)
         self.key = key
 
-    def apply(self, *, key: str, payload: str) -> Answer:
-        return (
-            Answer("rejected", detail="account closed") if key == self.key else super().apply(key=key, payload=payload)
-        )
+    def apply(self, sending: Sending) -> Answer:
+        return Answer("rejected", detail="account closed") if sending.key == self.key else super().apply(sending)
 
 
 class Silent(drive.Scripted):
@@ -378,7 +377,7 @@ def test_another_amount_there_is_told_and_the_effect_is_kept_back(store: Store) 
     [case_id] = waiting(store, "a")
     approve(store, case_id, hold=60)
     planned = cases.view(case_id, actor=store.lead).effects[0]
-    ledger(store).apply(key=planned.key, payload=planned.payload.replace("4990", "9900"))
+    ledger(store).apply(drive.sending(planned.key, planned.payload.replace("4990", "9900")))
 
     report = run(store)
     drive.until_idle(store.settings, now=clock.now() + timedelta(minutes=2))
@@ -470,7 +469,7 @@ def test_an_effect_in_its_hold_that_is_there_already_is_taken_over(store: Store)
     [case_id] = waiting(store, "a")
     approve(store, case_id, hold=60)
     planned = cases.view(case_id, actor=store.lead).effects[0]
-    ledger(store).apply(key=planned.key, payload=planned.payload)
+    ledger(store).apply(drive.sending(planned.key, planned.payload))
 
     report = run(store)
 

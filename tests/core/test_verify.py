@@ -185,7 +185,7 @@ def test_two_events_that_changed_places_are_found(worked: Store) -> None:
 def test_a_ledger_line_that_was_never_sent_from_here_is_found(worked: Store) -> None:
     ledger = Ledger(worked.settings.ledger_store_url)
     payload = '{"account":"store_credit","holder":"Mallory","amount_minor":5,"currency":"EUR"}'
-    ledger.apply(key="f" * 64, payload=payload)
+    ledger.apply(drive.sending("f" * 64, payload))
 
     assert "R2" in broken(check(worked))
 

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from core import clock
 from core.outcomes import Answer, Kind
+from core.receivers import Sending
 from tests.core import drive
 
 # --- Models ---------------------------------------------------------------------------------------------------------
@@ -47,10 +48,10 @@ RECEIVER = (
 class Receiver(drive.Scripted):
     """The ledger behind a line and a clerk of every kind: what it says may be less than the truth, never more."""
 
-    def _answer(self, real: Callable[..., Answer], key: str, payload: str) -> Answer:
+    def _answer(self, real: Callable[[Sending], Answer], sending: Sending) -> Answer:
         word = self.script[0]
         if word in ("apply and give no receipt", "apply and raise"):
-            real(key=key, payload=payload)
+            real(sending)
         match word:
             case "apply and give no receipt":
                 return Answer("applied")
@@ -62,7 +63,7 @@ class Receiver(drive.Scripted):
                 return Answer("not_sent", detail="refused")
             case "knows other contents":
                 return Answer("broken", detail="other contents")
-        return super()._answer(real, key, payload)
+        return super()._answer(real, sending)
 
 
 # --- Days -----------------------------------------------------------------------------------------------------------

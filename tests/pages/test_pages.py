@@ -8,8 +8,9 @@ from streamlit.testing.v1 import AppTest
 from core import actions, cases, clock, people
 from core.actions import Verdict
 from core.lifecycle import State
-from core.outcomes import Kind
+from core.outcomes import Answer, Kind
 from core.permissions import Role, Who
+from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from pages.parts import access
 from tests.conftest import Store
@@ -430,10 +431,8 @@ class _Silent(Ledger):
 
     def __init__(self) -> None: ...
 
-    def apply(self, *, key: str, payload: str) -> object:  # type: ignore[override]
-        from core.outcomes import Answer
-
-        del key, payload
+    def apply(self, sending: Sending) -> Answer:
+        del sending
         return Answer("unknown", detail="no answer in time")
 
     def find(self, *, key: str) -> None:

@@ -204,7 +204,7 @@ def test_a_lost_ledger_comes_back_when_that_is_said_and_a_living_one_is_left_alo
 ) -> None:
     living = Settings(home=tmp_path / "living")
     own = Ledger(living.ledger_store_url, create=True)
-    own.apply(key="k" * 64, payload=json.dumps({"amount_minor": 1, "currency": "EUR", "account": "a"}))
+    own.apply(drive.sending("k" * 64, json.dumps({"amount_minor": 1, "currency": "EUR", "account": "a"})))
     own.close()
 
     with pytest.raises(errors.ActionError, match=r"set COUNTERSIGN_LEDGER_URL to it.*add --with-ledger"):

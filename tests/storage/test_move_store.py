@@ -126,7 +126,7 @@ def test_the_ledger_moves_too_into_the_same_database(sqlite_store: Store, target
 
 def test_another_ledger_is_not_written_over(sqlite_store: Store, target: str) -> None:
     restoring.work(sqlite_store)
-    Ledger(target, create=True).apply(key="k" * 64, payload='{"amount_minor": 1, "currency": "EUR", "account": "a"}')
+    Ledger(target, create=True).apply(drive.sending("k" * 64, '{"amount_minor": 1, "currency": "EUR", "account": "a"}'))
 
     with pytest.raises(StoreError, match="holds another ledger"):
         migrating.move_store(sqlite_store.settings, target, ledger_to=target)
