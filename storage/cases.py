@@ -54,7 +54,7 @@ _ADD = (
 _TAKE_NUMBERS = _ADD.returning(_COUNTERS.c.value)
 
 # What a new case has when nothing else is said.
-_NEW: Mapping[str, Any] = {"version": 1, "tries": 0, "epoch": 0, "beat": 0}
+_NEW: Mapping[str, Any] = {"lane": "model", "version": 1, "tries": 0, "epoch": 0, "beat": 0}
 # What an attempt has until it is closed.
 _OPENED: Mapping[str, Any] = {"kind": "open", "calls": 0, "builtin": False, "model_asked": None, "effect_id": None}
 

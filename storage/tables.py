@@ -130,8 +130,39 @@ class Worker(SQLModel, table=True):
     trouble_since: datetime | None = None
 
 
+class Lane(SQLModel, table=True):
+    """One way out of the program, shared by all workers: to a model or to a receiver. What stops it, and until when."""
+
+    __tablename__ = "lanes"
+
+    name: str = Field(primary_key=True, max_length=64)
+    stopped_at: datetime | None = None  # Since when it lets nothing out by itself, but for one probe at a time.
+    stopped_by: str | None = Field(default=None, max_length=32)  # The category of what stopped it.
+    detail: str | None = Field(default=None, max_length=500)  # Codes and counts, for people.
+    until: datetime | None = None  # When a probe may go.
+    failures: int = 0  # In a row, while it is open.
+    stops: int = 0  # In a row: each makes the next wait longer.
+    probe: UUID | None = None  # The case that is the probe now.
+    probe_until: datetime | None = None  # When it is given up, and another may go.
+    paused_at: datetime | None = None
+    paused_by: UUID | None = Field(default=None, foreign_key="people.id")  # With paused_at and none here: the program.
+    paused_reason: str | None = Field(default=None, max_length=500)
+
+
+class Spending(SQLModel, table=True):
+    """What model calls cost in one day (UTC): all of them, or those for the cases of one submitter. What is in flight
+    counts with the most that it can cost, and so does for ever what was lost on the way."""
+
+    __tablename__ = "spending"
+
+    day: str = Field(primary_key=True, max_length=10)
+    scope: str = Field(primary_key=True, max_length=36)  # "all", or the id of a person.
+    nano_dollars: int = Field(default=0, sa_type=BigInteger)
+
+
 class PromptVersion(SQLModel, table=True):
-    """All that shapes a model's answer but the case, registered when it is first used; never changed."""
+    """All that shapes a model's answer but the case, registered when it is first used or written by a person; never
+    changed."""
 
     __tablename__ = "prompt_versions"
 
@@ -142,6 +173,22 @@ class PromptVersion(SQLModel, table=True):
     instructions: str = Field(sa_type=Text)
     answer_schema: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     registered_at: datetime
+    written_by: UUID | None = Field(default=None, foreign_key="people.id")  # None: it came with the program.
+    why: str | None = Field(default=None, max_length=5_000)
+
+
+class PromptChoice(SQLModel, table=True):
+    """Which prompt version a workflow uses from then on: the latest choice is the pointer. No digest: the program's."""
+
+    __tablename__ = "prompt_choices"
+    __table_args__ = (Index("ix_prompt_choices_workflow_at", "workflow", "at"),)
+
+    id: UUID = Field(primary_key=True)
+    workflow: str = Field(max_length=64)
+    digest: str | None = Field(default=None, max_length=64, foreign_key="prompt_versions.digest")
+    person_id: UUID = Field(foreign_key="people.id")
+    why: str = Field(max_length=5_000)
+    at: datetime
 
 
 class Case(SQLModel, table=True):
@@ -155,7 +202,7 @@ class Case(SQLModel, table=True):
         CheckConstraint(f"({_one_of('state', ENDED)}) = (finished_at IS NOT NULL)", name="ended"),
         CheckConstraint("(state = 'processing') = (holder IS NOT NULL)", name="held"),
         CheckConstraint("state NOT IN ('pending', 'retrying') OR due_at IS NOT NULL", name="due"),
-        _partial("ix_cases_due", "step", "due_at", "id", where=DUE),
+        _partial("ix_cases_due", "lane", "step", "due_at", "id", where=DUE),
         _partial("ix_cases_held", "holder", where=HELD),
         _partial("ix_cases_demo", "id", where=DEMO),
         _partial("ix_cases_stuck", "since", "number", where=STUCK),
@@ -183,6 +230,7 @@ class Case(SQLModel, table=True):
     submission_key: str | None = Field(default=None, max_length=200)
     created_at: datetime
     since: datetime  # When the case entered this state and step.
+    lane: str = Field(default="model", max_length=64)  # Pending, retrying: what the machine work goes through.
     due_at: datetime | None = None  # Pending, retrying: when machine work may start.
     deadline_at: datetime | None = None  # When whoever must act has taken too long.
     finished_at: datetime | None = None
@@ -257,6 +305,9 @@ class Attempt(SQLModel, table=True):
     eligible_at: datetime  # When it could have started: what queue time counts from.
     started_at: datetime
     ended_at: datetime | None = None
+    lane: str | None = Field(default=None, max_length=64)
+    reserved_tokens: int | None = Field(default=None, sa_type=BigInteger)  # The most that the call could use,
+    reserved_nano_dollars: int | None = Field(default=None, sa_type=BigInteger)  # and cost, set aside before it left.
     seconds: float | None = None  # Of the call itself, by the monotonic clock.
     calls: int = 0
     builtin: bool = False
@@ -357,6 +408,7 @@ class Effect(SQLModel, table=True):
     amount_minor: int = Field(sa_type=BigInteger)
     currency: str | None = Field(default=None, max_length=3)
     reversibility: str = Field(max_length=16)
+    message: bool = False  # It only tells somebody something: what the case comes to does not rest on it.
     sentence: str = Field(sa_type=Text)
     state: str = Field(default="planned", max_length=16)
     attempts: int = 0
