@@ -4,9 +4,8 @@ Revision: 0004, after 0003
 """
 
 import sqlalchemy as sa
-import sqlmodel
 from alembic import op
-from sqlmodel.sql.sqltypes import UTCDateTime
+from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
 revision = "0004"
 down_revision = "0003"
@@ -14,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 DUE = "state IN ('pending', 'retrying')"
-TIME, TEXT = UTCDateTime, sqlmodel.sql.sqltypes.AutoString
+TIME, TEXT = UTCDateTime, AutoString
 
 
 def upgrade() -> None:
