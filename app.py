@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from core import clock, errors, installation, logs, outage
+from core import admission, clock, errors, installation, logs, outage
 from core import settings as settings_
 from core.settings import Settings
 from core.worker import Worker
@@ -209,6 +209,9 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
         "in_flight": health.in_flight,
     }
     body["lanes"] = health.lanes
+    if body["database"] == "ok":
+        standing = admission.standing(worker.settings)
+        body["stopped"] = [one.as_json() for one in standing if one.state != "open"]
     if not health.running:
         reasons.append("the worker is not running")
     elif age is None or age > QUIET_SECONDS:

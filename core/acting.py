@@ -21,7 +21,7 @@ from core import audit, clock, errors, moves, outage, people, subject
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
 from core.permissions import Act, Who, may
-from core.settings import Settings
+from core.settings import MODEL, Settings
 from storage import cases, database, events, installations
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect
@@ -274,7 +274,7 @@ def void(session: Session, case: Case) -> list[str]:
 
 def to_model(settings: Settings, now: datetime) -> dict[str, Any]:
     deadline = now + timedelta(seconds=settings.case_deadline_seconds)
-    return {"due_at": now, "deadline_at": deadline, "reason": None, "category": None}
+    return {"due_at": now, "deadline_at": deadline, "lane": MODEL, "reason": None, "category": None}
 
 
 def to_person(settings: Settings, now: datetime, reason: str) -> dict[str, Any]:

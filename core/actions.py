@@ -160,7 +160,7 @@ def _approve(d: _Deciding) -> str:
     due_at = d.now + timedelta(seconds=d.settings.hold_seconds)
     facts = acting.facts_of(decision) | acting.planned_facts(planned) | {"due_at": due_at.isoformat()}
     put = {
-        "due_at": due_at, "reason": None, "category": None,
+        "due_at": due_at, "lane": planned[0].receiver, "reason": None, "category": None,
         "amount_minor": sum(one.amount_minor for one in planned), "currency": planned[0].currency,
     }  # fmt: skip
     d.acting.move(Verb.APPROVE, lifecycle.PENDING_APPLY, facts, put)
@@ -291,7 +291,10 @@ def retry(
             effects.require_known(doubtful, a.now)
             for one in doubtful:
                 effect_rows.change(a.session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
-        put = {"due_at": a.now, "reason": None, "category": None}
+        following = effects.next_to_send(effect_rows.of_case(a.session, case_id=a.case.id), kind)
+        if following is None:
+            raise errors.ActionError("There is nothing left to send here: settle what became of it instead.")
+        put = {"due_at": a.now, "lane": following.receiver, "reason": None, "category": None}
         target = lifecycle.PENDING_UNDO if kind == "undo" else lifecycle.PENDING_APPLY
         a.move(Verb.RETRY, target, facts | acting.planned_facts(again), put)
         return "The undo is tried again." if kind == "undo" else "The effect is tried again, with a new key."
@@ -357,7 +360,9 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
     )
     if not planned:
         raise errors.ActionError("This cannot be undone: none of its effects is reversible.")
-    put = {"due_at": now, "rollback_decision": None, "reason": None, "category": None}
+    put = {
+        "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None
+    }  # fmt: skip
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
     if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
         raise acting.stale(session, case)

@@ -17,7 +17,7 @@ from core.moves import place_of
 from core.people import fresh
 from core.permissions import Act, Role, What, Who, may
 from core.workflow import Reversibility
-from storage import cases, database, events, installations, people, workers
+from storage import cases, database, events, installations, people, prompts, workers
 from storage import effects as effect_rows
 from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Proposal, Receipt
 
@@ -276,8 +276,6 @@ class Overview:
     worker_heard: datetime | None
     worker_missing: bool
     pending: int
-    trouble: str | None
-    trouble_since: datetime | None
     last_decision: datetime | None
     restored_at: datetime | None = None  # In restored mode: when the backup was brought back.
 
@@ -297,14 +295,11 @@ def overview(now: datetime | None = None) -> Overview:
         decided = cases.last_decided(session)
         here = installations.get(session)
     running = [one for one in heard if one.stopped_at is None and now - one.seen_at < UNHEARD]
-    troubled = [one for one in running if one.trouble]
     return Overview(
         places=places,
         worker_heard=heard[0].seen_at if heard else None,
         worker_missing=not running,
         pending=sum(n for place, n in places.items() if place.startswith(("pending/", "retrying/"))),
-        trouble=troubled[0].trouble if troubled else None,
-        trouble_since=troubled[0].trouble_since if troubled else None,
         last_decision=decided,
         restored_at=here.restored_at if here and installations.is_restored(here) else None,
     )
@@ -409,9 +404,7 @@ def transcript(case_id: UUID, attempt_id: UUID, *, actor: Who) -> tuple[str, str
     with database.reading() as session:
         attempt = next((one for one in seen.attempts if one.id == attempt_id), None)
         found = cases.transcript(session, attempt_id=attempt_id) if attempt else None
-        version = (
-            cases.prompt_version(session, digest=attempt.prompt_version) if attempt and attempt.prompt_version else None
-        )
+        version = prompts.get(session, digest=attempt.prompt_version) if attempt and attempt.prompt_version else None
     if found is None:
         return None
     return (version.instructions if version else "", found.data, found.reply)

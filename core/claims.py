@@ -2,10 +2,12 @@
 deadlines pass. Each is one short transaction; the epoch, raised by every claim and rescue, makes late writers harmless.
 """
 
+import json
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,17 +15,18 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import effects, lifecycle, moves, subject, workflow
+from core import admission, effects, lifecycle, moves, pricing, prompts, retry, subject, workflow
+from core.admission import Through
 from core.executor import ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
-from core.model import BUILTIN
 from core.moves import SYSTEM, Actor, Move, Note
-from core.outcomes import Category
-from core.settings import Settings
-from core.workflow import Submission
-from storage import cases, database
+from core.outcomes import Category, Usage
+from core.receivers import USUAL_RETENTION
+from core.settings import MODEL, Settings
+from core.workflow import Prompt, Submission
+from storage import cases, database, lanes
 from storage import effects as effect_rows
-from storage.tables import Case, Effect
+from storage.tables import Case, PromptVersion
 
 CLOCK_TOLERANCE = timedelta(minutes=1)  # By which two commits may be out of order without anybody's clock being wrong.
 RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a worker beats six times in it.
@@ -31,113 +34,278 @@ RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a wo
 
 @database.rerun
 def claim(
-    *, holder: str, steps: Sequence[Step], limit: int, settings: Settings, now: datetime
+    *,
+    holder: str,
+    lane: str,
+    limit: int,
+    settings: Settings,
+    now: datetime,
+    retention: timedelta = USUAL_RETENTION,
 ) -> list[ToPropose | ToSend]:
-    """Take up to `limit` cases whose work on these steps is due, those of the first step first, and record what will be
-    tried before it leaves."""
+    """Take up to `limit` cases whose work on this lane is due, as far as the lane lets them out, and record what will
+    be tried before it leaves; undos before what is to be applied. `retention` is for how long the lane's receiver
+    remembers a key."""
     if limit < 1:
         return []
     with database.transaction() as session:
-        due: list[Case] = []
-        for step in steps:
-            due += cases.due(session, now=now, step=str(step), limit=limit - len(due))
-        if not due:
+        through = admission.ask(session, lane=lane, limit=limit, settings=settings, now=now)
+        if through.limit < 1:
             return []
-        sent = [case.id for case in due if case.step != Step.PROPOSE]
-        planned = _planned(effect_rows.of_cases(session, case_ids=sent)) if sent else {}
-        # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
-        found = [case for case in due if case.step == Step.PROPOSE or next_effect(case, planned) is not None]
-        eligible = {case.id: case.due_at or case.since for case in found}
-        moves.move(
-            session,
-            [
-                Move(
-                    case,
-                    Verb.CLAIM,
-                    Place(State.PROCESSING, Step(case.step)),
-                    Actor("worker", holder),
-                    put={"holder": holder, "beat": 0, "epoch": case.epoch + 1},
-                )
-                for case in found
-            ],
-            now=now,
-        )
-        begun = {case.id: _attempt(case, eligible[case.id], now) for case in found}
-        again = [case.id for case in found if not subject.is_new(case)]
-        for case_id, n in cases.attempt_counts(session, case_ids=again).items():
-            begun[case_id]["n"] += n
-        work: list[ToPropose | ToSend] = [
-            *_to_propose(session, [case for case in found if case.step == Step.PROPOSE], begun, settings),
-            *_to_send(session, [case for case in found if case.step != Step.PROPOSE], begun, planned, now),
-        ]
-        cases.insert_attempts(session, rows=list(begun.values()))
-        return work
+        if lane == MODEL:
+            return _to_propose(session, through, holder, settings, now)
+        return _to_send(session, through, holder, now, retention)
 
 
-def _attempt(case: Case, eligible_at: datetime, now: datetime) -> dict[str, Any]:
+def _begin(
+    session: Session, found: Sequence[Case], through: Through, holder: str, now: datetime
+) -> dict[UUID, dict[str, Any]]:
+    """Move these cases into work; returns the attempt that each begins with."""
+    eligible = {case.id: case.due_at or case.since for case in found}
+    again = [case.id for case in found if not subject.is_new(case)]
+    tried = {case.id: case.tries > 0 for case in found}
+    moves.move(
+        session,
+        [
+            Move(
+                case,
+                Verb.CLAIM,
+                Place(State.PROCESSING, Step(case.step)),
+                Actor("worker", holder),
+                put={"holder": holder, "beat": 0, "epoch": case.epoch + 1},
+            )
+            for case in found
+        ],
+        now=now,
+    )
+    counts = cases.attempt_counts(session, case_ids=again)
+    if through.probe and found:
+        admission.begin_probe(session, lane=through.lane, case_id=found[0].id, now=now)
     return {
-        "id": uuid7(), "case_id": case.id, "n": 1, "step": case.step, "epoch": case.epoch,
-        "eligible_at": eligible_at, "started_at": now,
+        case.id: {
+            "id": uuid7(), "case_id": case.id, "n": counts.get(case.id, 0) + 1, "step": case.step,
+            "epoch": case.epoch, "eligible_at": eligible[case.id], "started_at": now, "lane": through.lane,
+            "retry": int(tried[case.id]),
+        }
+        for case in found
     }  # fmt: skip
 
 
+# --- A proposal -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a case would ask the model, put together before it is taken: what it can cost decides whether it is."""
+
+    submission: Submission[Any] | None = None
+    prompt: Prompt | None = None
+    broken: str = ""  # The traceback of what kept it from being put together.
+    earlier: tuple[str, ...] = ()
+    tokens: int | None = None  # The most that the call can use.
+    nano_dollars: int | None = None  # The most that it can cost; None: nobody knows.
+    too_dear: str = ""  # Why this case gets no more calls.
+
+
 def _to_propose(
-    session: Session, found: Sequence[Case], begun: Mapping[UUID, dict[str, Any]], settings: Settings
-) -> list[ToPropose]:
-    if not found:
+    session: Session, through: Through, holder: str, settings: Settings, now: datetime
+) -> list[ToPropose | ToSend]:
+    chosen = _chosen(session, through, settings, now)
+    if not chosen:
+        _stop_at_cap(session, through, settings, holder, now)
         return []
-    told = subject.told_of(session, found)
-    spent = cases.proposing_kinds(session, case_ids=[case.id for case in found if case.tries])
-    work = []
-    for case in found:
+    asked = settings.of_lane(through.lane)
+    found = [case for case, _ in chosen]
+    _set_aside(session, through, chosen, now)
+    begun = _begin(session, found, through, holder, now)
+    work: list[ToPropose | ToSend] = []
+    for case, question in chosen:
         attempt = begun[case.id]
         # Said now, so that an attempt that is lost is not taken for a call of unknown cost.
-        attempt |= {"builtin": not settings.uses_model, "model_asked": settings.model or BUILTIN}
-        submission, broken = _submission(case, told)
-        # The kinds of the answers in the tries used up in this round; one that was lost gave no answer.
-        kinds = [kind for kind in spent.get(case.id, ()) if kind not in ("open", "blocked")][-case.tries :]
+        attempt |= {
+            "builtin": not settings.uses_model, "model_asked": asked.model_name,
+            "reserved_tokens": question.tokens, "reserved_nano_dollars": question.nano_dollars,
+        }  # fmt: skip
         work.append(
             ToPropose(
                 case_id=case.id,
                 epoch=case.epoch,
                 attempt_id=attempt["id"],
                 workflow=case.workflow,
-                submission=submission,
+                submission=question.submission,
+                prompt=question.prompt,
                 tries=case.tries,
-                started_at=attempt["started_at"],
+                started_at=now,
                 deadline=case.deadline_at,
-                earlier=tuple(kind for kind in kinds if kind != "lost") if case.tries else (),
-                broken=broken,
+                earlier=question.earlier,
+                broken=question.broken,
+                too_dear=question.too_dear,
+                lane=through.lane,
+                probe=through.probe,
+                submitted_by=case.submitted_by,
+                reserved=question.nano_dollars,
             )
         )
+    cases.insert_attempts(session, rows=list(begun.values()))
     return work
 
 
-def _submission(case: Case, told: Mapping[UUID, subject.Told]) -> tuple[Submission[Any] | None, str]:
-    """The submission, or the traceback of what keeps it from being put together: a workflow that was changed or taken
-    away must stop its own cases, not the claims of all others, whatever its validators raise."""
+def _chosen(session: Session, through: Through, settings: Settings, now: datetime) -> list[tuple[Case, _Question]]:
+    """The cases to take, the longest due first, with what each would ask. What the lane's limits leave out stays where
+    it is, and keeps nobody behind it waiting."""
+    chosen: list[tuple[Case, _Question]] = []
+    tokens, retries = through.tokens, through.retries
+    passed: set[UUID] = set()  # Submitters whose next case does not fit into their cap.
+    while True:
+        due = cases.due(
+            session,
+            now=now,
+            lane=MODEL,
+            step=str(Step.PROPOSE),
+            limit=through.limit - len(chosen),
+            only_fresh=retries is not None and retries <= 0,
+            only_begun=through.caps.is_soft,
+            besides=[case.id for case, _ in chosen],
+            not_of=passed,
+        )
+        questions = _questions(session, due, through, settings, now)
+        left_out = False
+        for case in due:
+            question = questions[case.id]
+            if retries is not None and case.tries > 0:
+                if retries <= 0:
+                    left_out = True
+                    continue
+                retries -= 1
+            if tokens is not None and (question.tokens or 0) > tokens and (chosen or not through.is_quiet):
+                return chosen  # The next one goes when the minute has room for it; none overtakes it.
+            cost = question.nano_dollars or 0
+            if not through.caps.fits(case.submitted_by, cost):
+                everybodys = through.caps.room(lanes.ALL)
+                if everybodys is not None and cost > everybodys:
+                    return chosen
+                passed.add(case.submitted_by)
+                left_out = True
+                continue
+            through.caps.take(case.submitted_by, cost)
+            tokens = tokens if tokens is None else tokens - (question.tokens or 0)
+            chosen.append((case, question))
+        if not left_out or len(chosen) >= through.limit:
+            return chosen
+
+
+def _questions(
+    session: Session, due: Sequence[Case], through: Through, settings: Settings, now: datetime
+) -> dict[UUID, _Question]:
+    if not due:
+        return {}
+    told = subject.told_of(session, due)
+    again = [case.id for case in due if not subject.is_new(case)]
+    spent = cases.proposing_kinds(session, case_ids=[case.id for case in due if case.tries])
+    cost = lanes.spent_on(session, case_ids=again) if through.caps.case is not None else {}
+    own = {name: prompts.chosen(session, name) for name in {case.workflow for case in due}}
+    questions = {}
+    for case in due:
+        # The kinds of the answers in the tries used up in this round; one that was lost gave no answer.
+        kinds = [kind for kind in spent.get(case.id, ()) if kind not in ("open", "blocked")][-case.tries :]
+        earlier = tuple(kind for kind in kinds if kind != "lost") if case.tries else ()
+        question = _question(case, told, own[case.workflow])
+        question = replace(question, earlier=earlier)
+        if question.prompt is not None and settings.uses_model:
+            question = _priced(question, case, through, settings, now, cost.get(case.id, 0))
+        questions[case.id] = question
+    return questions
+
+
+def _question(case: Case, told: Mapping[UUID, subject.Told], own: PromptVersion | None) -> _Question:
+    """The question, or the traceback of what keeps it from being put together: a workflow that was changed or taken
+    away must stop its own cases, not the claims of all others, whatever its methods raise."""
+    submission = None
     try:
-        return told[case.id].submission(workflow.get(case.workflow)), ""
+        kind = workflow.get(case.workflow)
+        submission = told[case.id].submission(kind)
+        prompt = kind.prompt(submission)
     except Exception:
-        return None, traceback.format_exc()
+        return _Question(submission=submission, broken=traceback.format_exc())
+    return _Question(submission, prompt if own is None else replace(prompt, instructions=own.instructions))
+
+
+def _priced(
+    question: _Question, case: Case, through: Through, settings: Settings, now: datetime, spent: int
+) -> _Question:
+    """With the most that the call can use and cost. No token is shorter than a byte, which is all that can be said of a
+    customer's text; of our own, which is prose and a schema, none is shorter than two characters on average."""
+    assert question.prompt is not None
+    asked = settings.of_lane(through.lane)
+    schema = json.dumps(workflow.strict_schema(workflow.get(case.workflow).Proposal))
+    sent = len(question.prompt.data.encode("utf-8", "replace")) + len(question.prompt.instructions + schema) // 2
+    longest = retry.token_limit(settings.model_max_tokens, question.earlier)
+    usage = Usage(fresh_input=sent, visible_output=longest)
+    cost = pricing.price(
+        usage, model=asked.model, provider_url=asked.base_url, builtin=False, at=now, own=asked.own_price
+    )
+    nano, cap = cost.nano_dollars, through.caps.case
+    too_dear = ""
+    if cap is not None and nano is not None and spent + nano > cap:
+        too_dear = (
+            f"Another call could bring what this case has cost ({spent / 1e9:.4f} dollars) above its cap of "
+            f"{settings.cap_case:g}. Decide without a proposal."
+        )
+        usage, nano = Usage(), 0
+    return replace(question, tokens=usage.input_total + usage.output_total, nano_dollars=nano, too_dear=too_dear)
+
+
+def _set_aside(session: Session, through: Through, chosen: Sequence[tuple[Case, _Question]], now: datetime) -> None:
+    """Book the most that these calls can cost, until it is known what they did."""
+    deltas: Counter[tuple[str, str]] = Counter()
+    for case, question in chosen:
+        if question.nano_dollars:
+            for scope in (lanes.ALL, str(case.submitted_by)):
+                deltas[admission.day_of(now), scope] += question.nano_dollars
+    lanes.spend(session, deltas=deltas)
+
+
+def _stop_at_cap(session: Session, through: Through, settings: Settings, holder: str, now: datetime) -> None:
+    """Where even the next call alone does not fit into the day's cap, say so, and look again at midnight."""
+    room = through.caps.room(lanes.ALL)
+    if room is None or cases.in_work(session) > 0:
+        return
+    due = cases.due(session, now=now, lane=MODEL, step=str(Step.PROPOSE), limit=1, only_begun=through.caps.is_soft)
+    dearest = max(
+        (one.nano_dollars or 0 for one in _questions(session, due, through, settings, now).values()), default=0
+    )
+    if dearest > room:
+        notes = admission.stop_for_today(session, settings=settings, now=now, actor=Actor("worker", holder))
+        moves.note(session, notes, now=now)
+
+
+# --- An effect --------------------------------------------------------------------------------------------------------
 
 
 def _to_send(
-    session: Session,
-    found: Sequence[Case],
-    begun: dict[UUID, dict[str, Any]],
-    planned: Mapping[UUID, list[Effect]],
-    now: datetime,
-) -> list[ToSend]:
+    session: Session, through: Through, holder: str, now: datetime, retention: timedelta
+) -> list[ToPropose | ToSend]:
     """Effects past their horizon get no attempt: nothing will be sent."""
-    chosen = {case.id: next_effect(case, planned) for case in found}
-    unknown = effect_rows.unknown_attempts(session, effect_ids=[one.id for one in chosen.values() if one])
-    work, leaving = [], []
+    due: list[Case] = []
+    for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
+        due += cases.due(session, now=now, lane=through.lane, step=str(step), limit=through.limit - len(due))
+    planned = effect_rows.by_case(session, case_ids=[case.id for case in due]) if due else {}
+    # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
+    chosen = {
+        case.id: effect
+        for case in due
+        if (effect := effects.next_to_send(planned.get(case.id, ()), case.step)) is not None
+    }
+    found = [case for case in due if case.id in chosen]
+    if not found:
+        return []
+    begun = _begin(session, found, through, holder, now)
+    unknown = effect_rows.unknown_attempts(session, effect_ids=[one.id for one in chosen.values()])
+    work: list[ToPropose | ToSend] = []
+    leaving = []
     for case in found:
         effect = chosen[case.id]
-        assert effect is not None
         expired = effect.send_before is not None and now >= effect.send_before
-        send_before = effect.send_before or effects.send_before(now)
+        send_before = effect.send_before or effects.send_before(now, retention)
         if expired:
             del begun[case.id]
         else:
@@ -159,26 +327,12 @@ def _to_send(
                 earlier_unknown=effect.id in unknown,
                 send_before=send_before,
                 signed_at=now,
+                probe=through.probe,
             )
         )
     effect_rows.begin_sending(session, effects=leaving)
+    cases.insert_attempts(session, rows=list(begun.values()))
     return work
-
-
-def next_effect(case: Case, planned: Mapping[UUID, list[Effect]]) -> Effect | None:
-    """The effect of this case that is to be sent next: in order, and to undo them in reverse. None: there is none."""
-    undo = case.step == Step.UNDO
-    kind = "undo" if undo else "apply"
-    left = [one for one in planned.get(case.id, ()) if one.kind == kind]
-    return min(left, key=lambda one: -one.ordinal if undo else one.ordinal, default=None)
-
-
-def _planned(found: Sequence[Effect]) -> dict[UUID, list[Effect]]:
-    left: dict[UUID, list[Effect]] = {}
-    for one in found:
-        if one.state in ("planned", "sending"):
-            left.setdefault(one.case_id, []).append(one)
-    return left
 
 
 def beat(*, holder: str, case_ids: Sequence[UUID]) -> int:

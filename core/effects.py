@@ -16,13 +16,12 @@ from uuid_utils.compat import uuid7
 
 from core import audit, errors, workflow
 from core.lifecycle import Step
+from core.receivers import USUAL_RETENTION
 from core.workflow import Reversibility
 from storage import effects, installations, reconciling
 from storage.tables import Case, Decision, Effect, Installation, Receipt
 
-# A receiver is taken to remember a key for 24 h unless it says otherwise; nothing is resent near or past that.
-RETENTION = timedelta(hours=24)
-MARGIN = timedelta(hours=4)
+MARGIN = timedelta(hours=4)  # Before a receiver may have forgotten a key, in which it is not sent again any more.
 
 
 def key(*, installation: UUID, case_id: UUID, kind: str, ordinal: int, revision: int) -> str:
@@ -35,9 +34,9 @@ def key(*, installation: UUID, case_id: UUID, kind: str, ordinal: int, revision:
     )  # fmt: skip
 
 
-def send_before(first_sent_at: datetime) -> datetime:
+def send_before(first_sent_at: datetime, retention: timedelta = USUAL_RETENTION) -> datetime:
     """Until when the same key may be sent again: the receiver's memory less a margin."""
-    return first_sent_at + RETENTION - MARGIN
+    return first_sent_at + retention - MARGIN
 
 
 def next_revision(session: Session, here: Installation, *, case_id: UUID, kind: str, ordinal: int) -> int:
@@ -118,6 +117,14 @@ def standing(all_of_case: Sequence[Effect]) -> list[Effect]:
     """The effects that are applied and not undone, in the order they were applied."""
     undone = {one.reverses for one in all_of_case if one.kind == "undo" and one.state == "applied"}
     return [one for one in all_of_case if one.kind == "apply" and one.state == "applied" and one.id not in undone]
+
+
+def next_to_send(all_of_case: Sequence[Effect], step: str) -> Effect | None:
+    """The effect of a case at this step that is to be sent next: in order, and to undo them in reverse. None: there is
+    none."""
+    kind = "undo" if step == Step.UNDO else "apply"
+    left = [one for one in all_of_case if one.kind == kind and one.state in ("planned", "sending")]
+    return min(left, key=lambda one: -one.ordinal if kind == "undo" else one.ordinal, default=None)
 
 
 def as_planned(effect: Effect) -> workflow.Effect:

@@ -11,12 +11,14 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from core import clock, outcomes, retry, workflow
-from core.outcomes import Broken, InDoubt, Kind, Outcome, Proposed, Reply
+from core.outcomes import Broken, Category, InDoubt, Kind, Outcome, Proposed, Reply, ToPerson
 from core.receivers import Receiver, Sending
+from core.settings import MODEL
 from core.workflow import Prompt, Submission
 from storage import points
 
 Ask = Callable[..., Awaitable[Reply]]
+RAISED = "{} in the workflow or in Countersign itself"
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
 )
@@ -30,12 +32,18 @@ class ToPropose:
     epoch: int
     attempt_id: UUID
     workflow: str
-    submission: Submission[Any] | None  # None: it could not be put together, and `broken` says why.
+    submission: Submission[Any] | None
+    prompt: Prompt | None  # None: it could not be put together, and `broken` says why.
     tries: int  # Tries of this step already used up.
     started_at: datetime
     deadline: datetime | None
     earlier: tuple[str, ...] = ()  # The kinds of the answers of this step's earlier tries.
-    broken: str = ""  # The traceback of what kept the submission from being put together.
+    broken: str = ""  # The traceback of what kept the question from being put together.
+    too_dear: str = ""  # Why no more calls are made for this case.
+    lane: str = MODEL
+    probe: bool = False  # It goes out to see whether the provider is well again.
+    submitted_by: UUID | None = None
+    reserved: int | None = None  # Nano-dollars set aside for it.
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class ToSend:
     earlier_unknown: bool
     send_before: datetime
     signed_at: datetime
+    probe: bool = False  # It goes out to see whether the receiver is well again.
 
 
 @dataclass(frozen=True)
@@ -80,18 +89,22 @@ class Limits:
 
 async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> Ran:
     """Ask the model about a case, then check, price and route by code what it said."""
-    prompt: Prompt | None = None
     reply: Reply | None = None
     if work.submission is None:
         return Ran(work, Broken(UNREADABLE, work.broken), clock.now())
+    if work.prompt is None:
+        return Ran(work, Broken(RAISED.format(_error_in(work.broken)), work.broken), clock.now())
+    if work.too_dear:
+        return Ran(work, ToPerson(Category.CAP, work.too_dear), clock.now())
     try:
         kind = workflow.get(work.workflow)
-        prompt = kind.prompt(work.submission)
         seconds = limits.call_seconds
         if work.deadline is not None:
             seconds = min(seconds, max((work.deadline - clock.now()).total_seconds(), 0.001))
         max_tokens = retry.token_limit(limits.max_tokens, work.earlier)
-        reply = await ask(prompt, schema_name=kind.name, answer=kind.Proposal, seconds=seconds, max_tokens=max_tokens)
+        reply = await ask(
+            work.prompt, schema_name=kind.name, answer=kind.Proposal, seconds=seconds, max_tokens=max_tokens
+        )
         outcome: Outcome = _proposed(kind, work.submission, reply) or retry.decide(
             reply,
             tries=work.tries + 1,
@@ -100,10 +113,11 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             deadline=work.deadline,
             rng=rng,
             earlier=work.earlier,
+            probe=work.probe,
         )
     except Exception as error:
-        outcome = Broken(f"{type(error).__name__} in the workflow or in Countersign itself", traceback.format_exc())
-    return Ran(work, outcome, clock.now(), reply=reply, prompt=prompt)
+        outcome = Broken(RAISED.format(type(error).__name__), traceback.format_exc())
+    return Ran(work, outcome, clock.now(), reply=reply, prompt=work.prompt)
 
 
 def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng: Random) -> Ran:
@@ -135,6 +149,11 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
         send_before=work.send_before,
     )
     return Ran(work, outcome, clock.now(), answer=answer)
+
+
+def _error_in(text: str) -> str:
+    """The type of the error that a traceback ends with."""
+    return text.strip().rsplit("\n", 1)[-1].split(":")[0].rsplit(".", 1)[-1] or "An error"
 
 
 def _proposed(kind: workflow.Workflow[Any, Any], submission: Submission[Any], reply: Reply) -> Proposed | None:

@@ -16,9 +16,9 @@ from core.audit import GENESIS
 from core.moves import SYSTEM, Note
 from core.receivers import Receiver
 from core.receivers.ledger import Ledger
-from core.settings import Settings
+from core.settings import FALLBACK, MODEL, Settings
 from core.workflows.refunds import Refunds
-from storage import cases, database, events, files, installations, schema
+from storage import cases, database, events, files, installations, lanes, schema
 from storage.tables import Installation
 
 
@@ -34,6 +34,7 @@ def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
         if create and not _is_founded():
             Ledger(settings.ledger_store_url, create=True).close()  # Before: a ledger that is missing later, was lost.
         identity = _identified(create, moved)
+        _make_lanes(settings)
     except database.StoreError as error:
         raise errors.StartError(str(error)) from error
     except (ValueError, TypeError) as error:  # An id, a time or a text that is none.
@@ -64,6 +65,18 @@ def _identified(create: bool, moved: bool) -> UUID:
             )
         cases.make_counters(session, names=[cases.LAST_NUMBER, *(str(place) for place in lifecycle.PLACES)])
         return found.id
+
+
+def _make_lanes(settings: Settings) -> None:
+    """A row for each way out that these settings have, so that it can be paused before it was ever used."""
+    wanted = [MODEL, *([FALLBACK] if settings.fallback_model else []), *connected(settings)]
+    with database.transaction() as session:
+        lanes.make(session, names=wanted)
+
+
+def connected(settings: Settings) -> tuple[str, ...]:
+    """The names of the receivers that these settings connect."""
+    return (Ledger.name,)
 
 
 def _require_no_orphan(settings: Settings) -> None:

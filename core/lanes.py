@@ -1,5 +1,5 @@
-"""Lanes: where claimed steps run. Model calls share one event loop, effects get a thread each; what waits for a model
-never waits for a receiver, nor the other way round, and neither holds a database connection while it waits.
+"""Lanes: where claimed steps run. Model calls share one event loop, effects get a thread each and every receiver a lane
+of its own; nothing that waits for one of them waits for another, and none holds a database connection meanwhile.
 
 A step that outlives its deadline is given up: its worker stops beating for it, so that it is rescued, and its late
 outcome changes nothing. It keeps its place in the lane until it ends, so that a lane which hangs takes no more.
@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
@@ -23,9 +24,9 @@ from pydantic import BaseModel
 
 from core import executor
 from core.executor import Limits, Ran, ToPropose, ToSend
-from core.lifecycle import Step
 from core.outcomes import Reply
 from core.receivers import Receiver
+from core.settings import MODEL
 from core.workflow import Prompt
 
 log = structlog.get_logger()
@@ -60,10 +61,8 @@ class _Running:
 class Lane(ABC, Generic[WorkT]):
     """Steps in flight: at most `limit`, each for at most `seconds`. `finished` is told of every end, on any thread."""
 
-    name: ClassVar[str]
-    steps: ClassVar[tuple[Step, ...]]
-
-    def __init__(self, *, limit: int, seconds: float, finished: Finished) -> None:
+    def __init__(self, name: str, *, limit: int, seconds: float, finished: Finished) -> None:
+        self.name = name
         self._limit = limit
         self._seconds = seconds
         self._finished = finished
@@ -127,14 +126,18 @@ class Lane(ABC, Generic[WorkT]):
 class ModelLane(Lane[ToPropose]):
     """Model calls, all in one event loop in a thread of its own: 64 in flight cost no 64 threads."""
 
-    name = "model"
-    steps = (Step.PROPOSE,)
-
     def __init__(
-        self, model: Asks, *, limits: Limits, rng: Random, limit: int, seconds: float, finished: Finished
+        self,
+        models: Mapping[str, Asks],
+        *,
+        limits: Limits,
+        rng: Random,
+        limit: int,
+        seconds: float,
+        finished: Finished,
     ) -> None:
-        super().__init__(limit=limit, seconds=seconds, finished=finished)
-        self._model, self._limits, self._rng = model, limits, rng
+        super().__init__(MODEL, limit=limit, seconds=seconds, finished=finished)
+        self._models, self._limits, self._rng = models, limits, rng
         self._tasks: set[asyncio.Task[Ran]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="countersign-model", daemon=True)
@@ -149,7 +152,7 @@ class ModelLane(Lane[ToPropose]):
     def _ask_all(self, taken: Sequence[ToPropose]) -> None:
         for work in taken:
             task = self._loop.create_task(
-                executor.propose(work, ask=self._model.ask, limits=self._limits, rng=self._rng)
+                executor.propose(work, ask=self._models[work.lane].ask, limits=self._limits, rng=self._rng)
             )
             self._tasks.add(task)
             task.add_done_callback(partial(self._asked, work))
@@ -163,7 +166,8 @@ class ModelLane(Lane[ToPropose]):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._model.close()
+        for model in self._models.values():
+            await model.close()
 
     def close(self) -> None:
         with suppress(TimeoutError, CancelledError):  # A workflow that hangs in the loop must not keep us from ending.
@@ -172,15 +176,13 @@ class ModelLane(Lane[ToPropose]):
         self._thread.join(1)
 
 
-class EffectsLane(Lane[ToSend]):
-    """Effects, a thread each: not a pool, because one that hangs for ever must delay nobody's exit."""
-
-    name = "effects"
-    steps = (Step.UNDO, Step.APPLY)  # Taking back waits behind nothing.
+class ReceiverLane(Lane[ToSend]):
+    """Effects to one receiver, a thread each: not a pool, because one that hangs for ever must delay nobody's exit. A
+    receiver that is slow fills its own lane and no other's."""
 
     def __init__(
         self,
-        receivers: Mapping[str, Receiver],
+        receiver: Receiver,
         *,
         limits: Limits,
         rng: Random,
@@ -188,8 +190,13 @@ class EffectsLane(Lane[ToSend]):
         seconds: float,
         finished: Finished,
     ) -> None:
-        super().__init__(limit=limit, seconds=seconds, finished=finished)
-        self._receivers, self._limits, self._rng = receivers, limits, rng
+        super().__init__(receiver.name, limit=limit, seconds=seconds, finished=finished)
+        self._receiver, self._limits, self._rng = receiver, limits, rng
+
+    @property
+    def retention(self) -> timedelta:
+        """For how long the receiver remembers a key."""
+        return self._receiver.retention
 
     def _run(self, taken: Sequence[ToSend]) -> None:
         for work in taken:
@@ -201,7 +208,7 @@ class EffectsLane(Lane[ToSend]):
     def _send(self, work: ToSend) -> None:
         outcome: Ran | BaseException
         try:
-            outcome = executor.send(work, receivers=self._receivers, limits=self._limits, rng=self._rng)
+            outcome = executor.send(work, receivers={self.name: self._receiver}, limits=self._limits, rng=self._rng)
         except BaseException as error:
             outcome = error
         self._finished(work, outcome)

@@ -26,10 +26,9 @@ from pydantic import BaseModel, ValidationError
 
 from core import clock
 from core.outcomes import Category, Kind, Reply, Usage
-from core.settings import Settings
+from core.settings import BUILTIN, Settings
 from core.workflow import Prompt, strict_schema
 
-BUILTIN: Final = "builtin-rules-1"
 BUILTIN_URL: Final = "http://builtin.invalid/v1"
 
 CONNECT_TRIES: Final = 3  # Connections tried in one call, the first included.

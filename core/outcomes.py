@@ -45,6 +45,7 @@ class Category(StrEnum):
     IMPOSSIBLE = "impossible_request"
     BUG = "our_bug"
     LOST = "worker_lost"
+    CAP = "spending_cap"
     EFFECT_REFUSED = "effect_refused"
     EFFECT_UNKNOWN = "effect_unknown"
     EFFECT_NOT_SENT = "effect_not_sent"

@@ -36,6 +36,8 @@ class Act(StrEnum):
     SETTLE = "settle"
     SEE_METRICS = "see the metrics of"
     SEE_PROMPT = "see the exact text sent for"
+    CHOOSE_PROMPT = "choose the prompt of"
+    RUN_LANES = "pause and resume lanes for"
     MANAGE_PEOPLE = "manage people of"
 
 
@@ -75,6 +77,8 @@ _ROLES: dict[Act, frozenset[Role]] = {
     Act.SETTLE: frozenset({Role.LEAD}),
     Act.SEE_METRICS: frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR, Role.REVIEWER}),
     Act.SEE_PROMPT: frozenset({Role.LEAD, Role.AUDITOR}),
+    Act.CHOOSE_PROMPT: frozenset({Role.LEAD}),
+    Act.RUN_LANES: frozenset({Role.LEAD, Role.ADMINISTRATOR}),
     Act.MANAGE_PEOPLE: frozenset({Role.ADMINISTRATOR}),
 }
 _OWN_ONLY = frozenset({Act.ANSWER, Act.WITHDRAW})

@@ -389,10 +389,9 @@ def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
             effect_rows.change(session, effect_id=effect.id, states=("in_doubt",), values={"state": "sending"})
             session.refresh(effect)
             facts = {"finding": "applied", "effects": [effect.key]}
-            put: dict[str, Any] = {"due_at": now, "reason": None, "category": None}
+            put: dict[str, Any] = {"due_at": now, "lane": effect.receiver, "reason": None, "category": None}
             moves.move(session, [Move(case, *resume, by, facts, put)], now=now)
-        left = [one for one in planned if one.state in ("planned", "sending")]
-        if case.state not in (State.PENDING, State.RETRYING) or claims.next_effect(case, {case.id: left}) is not effect:
+        if case.state not in (State.PENDING, State.RETRYING) or effects.next_to_send(planned, case.step) is not effect:
             return None
         eligible_at = case.due_at or case.since
         put = {"holder": HOLDER, "beat": 0, "epoch": case.epoch + 1}

@@ -1,6 +1,7 @@
 """Writing down what came of a step: the attempt with its cost, the proposal or receipt, and the move; together, or
 not at all. A result whose epoch is not the case's any more is kept on its attempt and moves nothing."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,10 +13,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import actions, audit, effects, lifecycle, money, moves, pricing, subject, workflow
+from core import actions, admission, audit, breaker, effects, lifecycle, money, moves, pricing, subject, workflow
+from core.breaker import Signal
 from core.executor import Ran, ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
-from core.model import BUILTIN
 from core.moves import Actor, Move, Note
 from core.outcomes import (
     Applied,
@@ -32,7 +33,7 @@ from core.outcomes import (
 )
 from core.settings import Settings
 from core.workflow import To
-from storage import cases, database
+from storage import cases, database, lanes, prompts
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
 
@@ -48,6 +49,7 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
     actor = Actor("worker", holder)
     runs_by_case = sorted(runs, key=lambda ran: ran.work.case_id)
     with database.transaction() as session:
+        lanes_changed = _tell_lanes(session, runs_by_case, actor, now)
         found = cases.locked(session, case_ids=[ran.work.case_id for ran in runs_by_case])
         # Written before, by a commit whose answer was lost: nothing is left to do.
         saved = _saved(session, runs_by_case)
@@ -57,7 +59,7 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
         timely = [ran for ran in runs_by_case if ours[id(ran)]]
         proposals = _write_proposals(session, timely, now)
         _write_receipts(session, timely, now)
-        effects_of = _by_case(effect_rows.of_cases(session, case_ids=_sent(timely)))
+        effects_of = effect_rows.by_case(session, case_ids=_sent(timely))
         wanted = [
             _ending(
                 _Ending(
@@ -70,11 +72,30 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
         session.flush()
         # One call for the whole batch: cases first, then counters, then the chain, as everybody takes them.
         late = [_late(ran, actor) for ran in runs_by_case if not ours[id(ran)]]
-        moves.move(session, wanted, now=now, notes=late)
+        moves.move(session, wanted, now=now, notes=late + lanes_changed)
         for one in wanted:
             if one.verb is Verb.APPLIED and one.case.rollback_decision is not None:
                 _begin_wished_rollback(session, one.case, actor, now)
     return [id(ran) in saved or ours[id(ran)] for ran in runs]
+
+
+def _tell_lanes(session: Session, runs: Sequence[Ran], actor: Actor, now: datetime) -> list[Note]:
+    """Let each lane hear what its calls said about the other side, in the order in which they ended."""
+    heard: dict[str, list[Signal]] = {}
+    broken: dict[str, str] = {}
+    for ran in sorted(runs, key=lambda one: one.ended_at):
+        if isinstance(ran.work, ToPropose):
+            if not (ran.reply is not None and ran.reply.builtin):
+                heard.setdefault(ran.work.lane, []).append(breaker.of_reply(ran.work.case_id, ran.reply))
+        elif ran.work.attempt_id is not None:
+            name = ran.work.receiver
+            heard.setdefault(name, []).append(breaker.of_answer(ran.work.case_id, ran.answer))
+            if ran.answer is not None and ran.answer.kind == "broken":
+                broken[name] = (
+                    f"It knows a key of ours with other contents ({ran.answer.detail or 'no more was said'}): its "
+                    "records and ours differ. Compare them before anything else is sent there."
+                )
+    return admission.tell(session, heard, broken=broken, actor=actor, now=now)
 
 
 def _saved(session: Session, runs: Sequence[Ran]) -> set[int]:
@@ -232,7 +253,9 @@ def _straight_on(e: _Ending, outcome: Proposed, facts: dict[str, Any], put: dict
         "effects": [{"key": one.key, "payload": one.payload_digest} for one in planned],
         "due_at": due_at.isoformat(),
     }  # fmt: skip
-    move = e.move(Verb.STRAIGHT_ON, lifecycle.PENDING_APPLY, facts, put | {"due_at": due_at})
+    move = e.move(
+        Verb.STRAIGHT_ON, lifecycle.PENDING_APPLY, facts, put | {"due_at": due_at, "lane": planned[0].receiver}
+    )
     return replace(move, actor=Actor("policy", policy))
 
 
@@ -241,13 +264,6 @@ def _straight_on(e: _Ending, outcome: Proposed, facts: dict[str, Any], put: dict
 
 def _sent(runs: Sequence[Ran]) -> list[UUID]:
     return [ran.work.case_id for ran in runs if isinstance(ran.work, ToSend)]
-
-
-def _by_case(found: Sequence[Effect]) -> dict[UUID, list[Effect]]:
-    grouped: dict[UUID, list[Effect]] = {}
-    for one in found:
-        grouped.setdefault(one.case_id, []).append(one)
-    return grouped
 
 
 def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> None:
@@ -267,8 +283,11 @@ def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> Non
 def _applied(e: _Ending, outcome: Applied) -> Move:
     assert isinstance(e.ran.work, ToSend)
     facts = {"effect": e.ran.work.key, "receipt": outcome.receipt.reference}
-    if any(one.kind == e.ran.work.kind and one.state in ("planned", "sending") for one in e.effects):
-        put: dict[str, Any] = {"due_at": e.now, "tries": 0, "reason": "The next effect of this case follows."}
+    following = effects.next_to_send(e.effects, e.case.step)
+    if following is not None:
+        put: dict[str, Any] = {
+            "due_at": e.now, "tries": 0, "lane": following.receiver, "reason": "The next effect of this case follows.",
+        }  # fmt: skip
         return e.move(Verb.RETRY_LATER, Place(State.RETRYING, e.at_this_step), facts, put)
     put = {"reason": None, "category": None}
     if e.case.step == Step.UNDO:
@@ -317,7 +336,7 @@ _EMPTY: Mapping[str, Any] = dict.fromkeys(cases.CLOSED) | {"kind": "open", "call
 
 def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -> None:
     """Write into each attempt what came of it, and beside it what was sent and answered, whoever owns the case now."""
-    rows, transcripts, prompts = [], [], {}
+    rows, transcripts, versions = [], [], {}
     for ran in runs:
         if ran.work.attempt_id is None:
             continue
@@ -329,12 +348,13 @@ def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -
         if ran.prompt is not None and ran.reply is not None and isinstance(ran.work, ToPropose):
             kind = workflow.get(ran.work.workflow)
             digest = workflow.prompt_version(kind, ran.prompt.instructions, ran.reply.model_asked)
-            prompts[digest] = (kind, ran.prompt.instructions, ran.reply.model_asked, ran.ended_at)
+            versions[digest] = (kind, ran.prompt.instructions, ran.reply.model_asked, ran.ended_at)
             row["prompt_version"] = digest
             transcripts.append({"attempt_id": ran.work.attempt_id, "data": ran.prompt.data, "reply": ran.reply.text})
         rows.append(row)
-    _register(session, prompts)
+    _register(session, versions)
     cases.close_attempts(session, rows=rows)
+    _book(session, runs, rows)
     cases.insert_all(session, Transcript, rows=transcripts)
 
 
@@ -353,7 +373,8 @@ def _sending(ran: Ran) -> dict[str, Any]:
 
 def _asking(ran: Ran, work: ToPropose, settings: Settings) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "builtin": not settings.uses_model, "model_asked": settings.model or BUILTIN, "cost_status": "none",
+        "builtin": not settings.uses_model, "model_asked": settings.of_lane(work.lane).model_name,
+        "cost_status": "none",
     }  # fmt: skip
     if work.submission is not None:
         row["submission_digest"] = audit.digest(work.submission.snapshot())
@@ -380,24 +401,41 @@ def _booked(work: ToPropose, reply: Reply, settings: Settings) -> dict[str, Any]
         }  # fmt: skip
     if reply.calls == 0:  # Nothing left the machine, so nobody can have billed it.
         return row | {"cost_status": str(CostStatus.NONE)}
+    asked = settings.of_lane(work.lane)
     cost: Cost = pricing.price(
         reply.usage,
         model=reply.model_answered or reply.model_asked,
-        provider_url=settings.base_url,
+        provider_url=asked.base_url,
         builtin=reply.builtin,
         at=work.started_at,
-        own=settings.own_price,
+        own=asked.own_price,
     )
     return row | {
         "cost_status": str(cost.status), "cost_nano_dollars": cost.nano_dollars, "cost_source": cost.source or None,
     }  # fmt: skip
 
 
-def _register(session: Session, prompts: Mapping[str, tuple[workflow.Workflow[Any, Any], str, str, datetime]]) -> None:
+def _book(session: Session, runs: Sequence[Ran], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put what these calls cost in the place of what was set aside for them. What may have been billed, nobody knows
+    how much, stays booked with the most that it can be."""
+    booked = {row["attempt"]: row for row in rows}
+    deltas: Counter[tuple[str, str]] = Counter()
+    for ran in runs:
+        work = ran.work
+        if isinstance(work, ToPropose) and (row := booked.get(work.attempt_id)) is not None:
+            aside = work.reserved or 0
+            unknown = row["cost_status"] in ("unknown", "unpriced")
+            cost = aside if unknown else row["cost_nano_dollars"] or 0
+            for scope in (lanes.ALL, str(work.submitted_by)) if cost != aside else ():
+                deltas[admission.day_of(work.started_at), scope] += cost - aside
+    lanes.spend(session, deltas=deltas)
+
+
+def _register(session: Session, found: Mapping[str, tuple[workflow.Workflow[Any, Any], str, str, datetime]]) -> None:
     """Make a row of every prompt version that is used for the first time."""
-    known = cases.known_prompt_versions(session, digests=list(prompts))
-    for digest in sorted(prompts.keys() - known):
-        kind, instructions, model, at = prompts[digest]
+    known = prompts.known(session, digests=list(found))
+    for digest in sorted(found.keys() - known):
+        kind, instructions, model, at = found[digest]
         row = PromptVersion(
             digest=digest,
             workflow=kind.name,

@@ -13,7 +13,6 @@ from core.outcomes import Applied, Category, InDoubt, Kind, Later, Refused, Repl
 
 FIRST_WAIT: Final = 2.0  # Seconds: the first wait is between 0 and this, each next one up to twice as long,
 LONGEST_WAIT: Final = 300.0  # but never longer than this, unless the other side asks for it.
-BLOCKED_WAIT: Final = (60.0, 300.0)  # A stopped lane looks again after a time between these.
 HELD_WAIT: Final = 5.0  # A receiver that is busy with this very key is given at least this long.
 
 INVALID_TRIES: Final = 2  # Answers without the form asked for, before a person is asked.
@@ -35,12 +34,16 @@ def decide(
     deadline: datetime | None,
     rng: Chance,
     earlier: Sequence[str] = (),
+    probe: bool = False,
 ) -> Later | ToPerson:
     """What to do about a reply that is not ok.
 
     `tries` counts the tries of this step that were used up, this one included; `limit` is how many there may be.
     `earlier` names the kinds of the earlier ones: an invalid answer is asked for once more, and one that was cut
-    off once more with the limit of `token_limit`. Raises ValueError for a reply that is ok.
+    off once more with the limit of `token_limit`. A try is not used up that failed only because the provider asks us
+    to slow down, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together.
+
+    Raises ValueError for a reply that is ok.
     """
     alike = 1 + list(earlier).count(reply.kind)
     category = reply.category or Category.UNKNOWN
@@ -72,10 +75,8 @@ def decide(
                     f"The model could not be used until the case's deadline passed: key, credit or name of the "
                     f"model{_code(reply)}. Decide without a proposal, or re-run when that is settled.",
                 )
-            shortest, longest = BLOCKED_WAIT
-            wait = max(shortest + rng.random() * (longest - shortest), reply.retry_after or 0.0)
             reason = f"The model cannot be used now: key, credit or name of the model{_code(reply)}. The case waits."
-            return Later(now + timedelta(seconds=wait), category, reason, spent=False)
+            return Later(now + timedelta(seconds=_backoff(1, rng, reply.retry_after)), category, reason, spent=False)
         case Kind.INVALID:
             what = "The model's answer did not have the form asked for"
             wait, more = _backoff(alike, rng), alike < INVALID_TRIES
@@ -88,6 +89,11 @@ def decide(
         case _:
             assert_never(reply.kind)
     at = now + timedelta(seconds=wait)
+    if reply.kind is Kind.TRANSIENT and (probe or category is Category.RATE_LIMIT):
+        if deadline is not None and at >= deadline:
+            late = "the next try would come after the case's deadline"
+            return ToPerson(category, f"{what}, and {late}. Decide without a proposal, or re-run.")
+        return Later(at, category, f"{what}. The case waits, and is tried again.", spent=False)
     if not more or tries >= limit:
         which = f", {_times(alike)}." if alike >= tries or not more else f"; it was the last of {_number(tries)} tries."
         return ToPerson(category, f"{what}{which} Decide without a proposal, or re-run.")

@@ -10,6 +10,8 @@ from sqlalchemy.exc import ArgumentError
 
 from core import errors
 
+MODEL, FALLBACK = "model", "fallback"  # The lanes to the models.
+BUILTIN = "builtin-rules-1"
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 90)]
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
@@ -145,6 +147,28 @@ class Settings(BaseSettings):
         if self.price_input is None or self.price_output is None:
             return None
         return self.price_input, self.price_output
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether spending is capped."""
+        return self.uses_model and max(self.cap_case, self.cap_submitter_day, self.cap_day) > 0
+
+    @property
+    def model_name(self) -> str:
+        """The model that is asked for; the built-in rules have a name too."""
+        return self.model or BUILTIN
+
+    def of_lane(self, lane: str) -> "Settings":
+        """These settings with the model of this lane in the place of the first."""
+        if lane != FALLBACK or not self.fallback_model:
+            return self
+        key = self.fallback_api_key if self.fallback_api_key.get_secret_value() else self.api_key
+        return self.model_copy(
+            update={
+                "model": self.fallback_model, "api_key": key, "base_url": self.fallback_base_url or self.base_url,
+                "price_input": None, "price_output": None,
+            }
+        )  # fmt: skip
 
     @property
     def uses_model(self) -> bool:

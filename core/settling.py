@@ -89,7 +89,7 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
             verb = Verb.RETRY if undo else Verb.SETTLE
             target = lifecycle.PENDING_UNDO if undo else lifecycle.PENDING_APPLY
-            put["due_at"] = a.now
+            put |= {"due_at": a.now, "lane": doubtful[0].receiver}
             message = "Settled: it is sent again with the same key."
     if target == lifecycle.COMPLETED_APPLY:
         put["outcome"] = str(Outcome.APPLIED)

@@ -137,9 +137,8 @@ class Told:
 
 
 def is_new(case: Case) -> bool:
-    """Whether nothing happened to the case but that it was submitted and claimed: it has no earlier attempt, no answer
-    and no decision."""
-    return case.version <= 2
+    """Whether nothing happened to the case but that it was submitted: it has no attempt, no answer, no decision."""
+    return case.version == 1
 
 
 def told_of(session: Session, about: Sequence[Case]) -> dict[UUID, Told]:

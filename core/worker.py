@@ -20,14 +20,13 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from core import claims, clock, moves, pricing, reconcile, record
+from core import admission, claims, clock, moves, pricing, reconcile, record
 from core.executor import Limits, Ran, ToPropose, ToSend
-from core.lanes import Asks, EffectsLane, ModelLane, Work
+from core.lanes import Asks, ModelLane, ReceiverLane, Work
 from core.model import Model
-from core.moves import Actor, Note
-from core.outcomes import Kind
-from core.receivers import Receiver
-from core.settings import Settings
+from core.moves import Actor
+from core.receivers import USUAL_RETENTION, Receiver
+from core.settings import FALLBACK, MODEL, Settings
 from storage import cases, database, points, wakeups, workers
 
 log = structlog.get_logger()
@@ -35,7 +34,6 @@ log = structlog.get_logger()
 TICK_SECONDS = 1.0
 EXPIRE_SECONDS = 10.0
 DRAIN_SECONDS = 8.0
-EFFECTS_IN_FLIGHT = 32
 RECORD_BATCH = 128
 GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Between tries to write to a store that is away.
@@ -62,6 +60,7 @@ class Worker:
         *,
         receivers: Mapping[str, Receiver],
         model: Asks | None = None,
+        fallback: Asks | None = None,
         rng: Random | None = None,
         rescue_seconds: float = claims.RESCUE_SECONDS,
     ) -> None:
@@ -70,27 +69,33 @@ class Worker:
         self._settings = settings
         self._receivers = receivers
         self._model: Asks = model or Model(settings)
+        models = {MODEL: self._model}
+        if settings.fallback_model:
+            models[FALLBACK] = fallback or Model(settings.of_lane(FALLBACK))
         self._rng = rng or Random()
-        self._limits = Limits(
+        limits = Limits(
             settings.attempts, settings.effect_attempts, settings.model_timeout_seconds, settings.model_max_tokens
         )
-        seconds = self._settings.model_timeout_seconds + GRACE_SECONDS
         self._model_lane = ModelLane(
-            self._model,
-            limits=self._limits,
+            models,
+            limits=limits,
             rng=self._rng,
-            limit=self._settings.model_calls,
-            seconds=seconds,
+            limit=settings.model_calls,
+            seconds=settings.model_timeout_seconds + GRACE_SECONDS,
             finished=self._finished,
         )
-        self._effects_lane = EffectsLane(
-            self._receivers,
-            limits=self._limits,
-            rng=self._rng,
-            limit=EFFECTS_IN_FLIGHT,
-            seconds=EFFECT_SECONDS,
-            finished=self._finished,
-        )
+        self._receiver_lanes = {
+            name: ReceiverLane(
+                receiver,
+                limits=limits,
+                rng=self._rng,
+                limit=settings.receiver_calls,
+                seconds=EFFECT_SECONDS,
+                finished=self._finished,
+            )
+            for name, receiver in receivers.items()
+        }
+        self._lanes: list[ModelLane | ReceiverLane] = [*self._receiver_lanes.values(), self._model_lane]
         self._watch = claims.Watch()
         self._rescue_seconds = rescue_seconds
         self._wake = threading.Event()
@@ -102,7 +107,6 @@ class Worker:
         self._scheduler: BackgroundScheduler | None = None
         self._listening: list[Callable[[], None]] = []  # What ends each way of being woken.
         self._last_tick: datetime | None = None
-        self._trouble: tuple[str, datetime] | None = None
 
     # --- Running ----------------------------------------------------------------------------------------------------
 
@@ -112,8 +116,8 @@ class Worker:
             pricing.warm()
         with database.transaction() as session:
             workers.enter(session, holder=self.holder, now=clock.now())
-        self._model_lane.open()
-        self._effects_lane.open()
+        for lane in self._lanes:
+            lane.open()
         self._threads = [
             threading.Thread(target=self._run, name="countersign-claims", daemon=True),
             threading.Thread(target=self._record_loop, name="countersign-records", daemon=True),
@@ -167,8 +171,8 @@ class Worker:
         self._scheduler.shutdown(wait=False)
         for end in self._listening:
             end()
-        self._model_lane.close()
-        self._effects_lane.close()
+        for lane in self._lanes:
+            lane.close()
         self._scheduler = None
         try:
             if returned:
@@ -191,7 +195,7 @@ class Worker:
             return cases.next_due(session) is None and cases.in_work(session) == 0
 
     def _in_flight(self) -> int:
-        return len(self._model_lane.in_flight()) + len(self._effects_lane.in_flight())
+        return sum(len(lane.in_flight()) for lane in self._lanes)
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until `is_idle`, holds and retries included, for at most `seconds`. Returns whether it is."""
@@ -203,54 +207,55 @@ class Worker:
             self._recorded.clear()
         return True
 
+    @property
+    def settings(self) -> Settings:
+        """What it was started with."""
+        return self._settings
+
     def health(self) -> Health:
         """How this worker is, without asking the database."""
-        trouble = {"reason": self._trouble[0], "since": self._trouble[1].isoformat()} if self._trouble else {}
-        model, effects = self._model_lane, self._effects_lane
-        return Health(
-            self.holder,
-            self._scheduler is not None and not self._stopping.is_set(),
-            self._last_tick,
-            self._in_flight(),
-            {
-                "model": {
-                    "model": self._model.name, "in_flight": len(model.in_flight()), "hung": model.hung,
-                    "stopped": bool(trouble), **trouble,
-                },
-                "effects": {
-                    "receivers": sorted(self._receivers), "in_flight": len(effects.in_flight()), "hung": effects.hung,
-                    "stopped": False,
-                },
-            },
-        )  # fmt: skip
+        lanes = {lane.name: {"in_flight": len(lane.in_flight()), "hung": lane.hung} for lane in self._lanes}
+        running = self._scheduler is not None and not self._stopping.is_set()
+        return Health(self.holder, running, self._last_tick, self._in_flight(), lanes)
 
     # --- The inner steps; a test calls them by hand ----------------------------------------------------------------
 
     def step(self) -> int:
         """Claim what is due as far as there is room, and set it going. Returns how many cases were claimed."""
-        try:
-            sending = self._claim(self._effects_lane)
-            self._effects_lane.begin([work for work in sending if isinstance(work, ToSend)])
-        finally:  # What is wrong with one lane's cases stops nothing of the other.
-            proposing = self._claim(self._model_lane)
-            self._model_lane.begin([work for work in proposing if isinstance(work, ToPropose)])
+        claimed, wrong = 0, None
+        for lane in self._lanes:
+            try:
+                claimed += self._claim(lane)
+            except Exception as error:  # What is wrong with one lane's cases stops nothing of the others.
+                wrong = error
+        if wrong is not None:
+            raise wrong
         self._last_tick = clock.now()
-        return len(proposing) + len(sending)
+        return claimed
 
-    def _claim(self, lane: ModelLane | EffectsLane) -> list[ToPropose | ToSend]:
+    def _claim(self, lane: ModelLane | ReceiverLane) -> int:
         taken = claims.claim(
-            holder=self.holder, steps=lane.steps, limit=lane.room(), settings=self._settings, now=clock.now()
+            holder=self.holder,
+            lane=lane.name,
+            limit=lane.room(),
+            settings=self._settings,
+            now=clock.now(),
+            retention=lane.retention if isinstance(lane, ReceiverLane) else USUAL_RETENTION,
         )
         points.reach("claimed", len(taken))
-        return taken
+        if isinstance(lane, ModelLane):
+            lane.begin([work for work in taken if isinstance(work, ToPropose)])
+        else:
+            lane.begin([work for work in taken if isinstance(work, ToSend)])
+        return len(taken)
 
     def beat(self) -> None:
         """Keep what is in flight ours, and say that this worker lives."""
-        ours = sorted(self._model_lane.alive() + self._effects_lane.alive())
+        ours = sorted(case_id for lane in self._lanes for case_id in lane.alive())
         if ours:
             claims.beat(holder=self.holder, case_ids=ours)
         with database.transaction() as session:
-            workers.seen(session, holder=self.holder, now=clock.now(), trouble=self._trouble)
+            workers.seen(session, holder=self.holder, now=clock.now())
 
     def rescue(self) -> int:
         """Give back what a dead worker holds."""
@@ -266,7 +271,13 @@ class Worker:
         if claims.straighten(now=clock.now()):
             log.warning("worker.clock_was_wrong")
             self.wake()
+        self._look_for_missing_receivers()
         return claims.expire(settings=self._settings, now=clock.now())
+
+    def _look_for_missing_receivers(self) -> None:
+        with database.transaction() as session:
+            notes = admission.missing(session, connected=list(self._receiver_lanes), now=clock.now())
+            moves.note(session, notes, now=clock.now())
 
     def reconcile(self) -> None:
         """In restored mode: ask the receivers what they hold, and leave the mode when they have answered."""
@@ -315,13 +326,14 @@ class Worker:
             points.reach("ran", len(runs))
             self._record(runs)
             points.reach("recorded", len(runs))
-            for one in runs:
-                self._watch_lane(one)
         except Exception:
             log.exception("worker.finish_failed")
         finally:
             for work, _ in finished:
-                (self._model_lane if isinstance(work, ToPropose) else self._effects_lane).ended(work)
+                if isinstance(work, ToPropose):
+                    self._model_lane.ended(work)
+                else:
+                    self._receiver_lanes[work.receiver].ended(work)
             self._recorded.set()
             self._wake.set()
 
@@ -349,23 +361,6 @@ class Worker:
         for ran, ours in zip(runs, recorded, strict=True):
             outcome = type(ran.outcome).__name__
             log.info("case.recorded", case_id=str(ran.work.case_id), outcome=outcome, late=not ours)
-
-    def _watch_lane(self, ran: Ran) -> None:
-        """Remember, and chain an event, when the model lane stops for want of credit, key or model, and when it is
-        well again."""
-        if ran.reply is None:
-            return
-        stopped = ran.reply.kind is Kind.BLOCKED
-        if stopped == (self._trouble is not None):
-            return
-        now = clock.now()
-        trouble = (ran.reply.detail or "the provider refuses this installation", now) if stopped else None
-        kind = "lane_stopped" if stopped else "lane_resumed"
-        facts = {"lane": "model", "detail": ran.reply.detail}
-        with database.transaction() as session:
-            moves.note(session, [Note(kind, Actor("worker", self.holder), facts=facts)], now=now)
-            workers.seen(session, holder=self.holder, now=now, trouble=trouble)
-        self._trouble = trouble
 
 
 def _careful(name: str, step: Callable[[], object]) -> Callable[[], None]:

@@ -15,7 +15,6 @@ from storage import installations
 from storage.tables import (
     DUE,
     HELD,
-    STEPS,
     STUCK,
     WITH_DEADLINE,
     Answer,
@@ -25,7 +24,7 @@ from storage.tables import (
     Decision,
     Draft,
     Effect,
-    PromptVersion,
+    Lane,
     Proposal,
     Reference,
     Request,
@@ -103,7 +102,12 @@ _LAST_TRY = (
 # What every claim and every recording asks.
 _DUE = (
     select(Case)
-    .where(text(DUE), Case.step == bindparam("step"), col(Case.due_at) <= bindparam("now"))
+    .where(
+        text(DUE),
+        Case.lane == bindparam("lane"),
+        Case.step == bindparam("step"),
+        col(Case.due_at) <= bindparam("now"),
+    )
     .order_by(col(Case.due_at), col(Case.id))
     .limit(bindparam("limit", type_=Integer))
     .with_for_update(skip_locked=True, key_share=True)
@@ -129,7 +133,7 @@ _RERUN = (
     .where(col(Decision.case_id).in_(_OF_CASES), Decision.verdict == "rerun")
     .order_by(col(Decision.id))
 )
-_NEXT_DUE = select(func.min(Case.due_at)).where(text(DUE), Case.step == bindparam("step"))
+_NEXT_DUE = select(func.min(Case.due_at)).where(text(DUE), col(Case.lane) == bindparam("lane"))
 
 
 # --- One case ---------------------------------------------------------------------------------------------------
@@ -227,11 +231,31 @@ def wish_rollback(session: Session, *, case_id: UUID, decision_id: UUID) -> None
 # --- What the worker asks --------------------------------------------------------------------------------------
 
 
-def due(session: Session, *, now: datetime, step: str, limit: int) -> Sequence[Case]:
-    """Cases whose machine work on this step is due, the longest due first; those another worker is claiming are passed
-    over. In restored mode nothing is sent."""
+def due(
+    session: Session,
+    *,
+    now: datetime,
+    lane: str,
+    step: str,
+    limit: int,
+    only_fresh: bool = False,
+    only_begun: bool = False,
+    besides: Collection[UUID] = (),
+    not_of: Collection[UUID] = (),
+) -> Sequence[Case]:
+    """Cases whose machine work on this lane and step is due, the longest due first; those another worker is claiming
+    are passed over. In restored mode nothing is sent. `only_fresh` leaves out those that are tried again, `only_begun`
+    those that no machine has worked on, `not_of` the cases of these submitters."""
     statement = _DUE if step == "propose" else _DUE_TO_SEND
-    return session.exec(statement, params={"step": step, "now": now, "limit": limit}).all()
+    if only_fresh:
+        statement = statement.where(col(Case.tries) == 0)
+    if only_begun:
+        statement = statement.where(col(Case.version) > 1)
+    if besides:
+        statement = statement.where(col(Case.id).not_in(besides))
+    if not_of:
+        statement = statement.where(col(Case.submitted_by).not_in(not_of))
+    return session.exec(statement, params={"lane": lane, "step": step, "now": now, "limit": limit}).all()
 
 
 def held(session: Session) -> Sequence[Case]:
@@ -262,7 +286,7 @@ def from_the_future(session: Session, *, now: datetime, limit: int) -> Sequence[
     """Cases whose machine work waits since a time after `now`: they were written under a wrong clock."""
     return session.exec(
         select(Case)
-        .where(text(DUE), col(Case.step).in_(STEPS), col(Case.due_at) > now, col(Case.since) > now)
+        .where(text(DUE), col(Case.lane).in_(select(Lane.name)), col(Case.due_at) > now, col(Case.since) > now)
         .order_by(col(Case.due_at), col(Case.id))
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
@@ -277,7 +301,7 @@ def bring_forward(session: Session, *, case_id: UUID, due_at: datetime) -> None:
 
 def next_due(session: Session) -> datetime | None:
     """When the next machine work is due; None when there is none."""
-    firsts = [session.exec(_NEXT_DUE, params={"step": step}).one() for step in STEPS]
+    firsts = [session.exec(_NEXT_DUE, params={"lane": lane}).one() for lane in session.exec(select(Lane.name)).all()]
     return min((one for one in firsts if one is not None), default=None)
 
 
@@ -540,15 +564,6 @@ def count_by_place(session: Session) -> dict[str, int]:
     """How many cases are in each state and step, counted row by row: what the counters must say."""
     rows = session.exec(select(Case.state, Case.step, func.count()).group_by(Case.state, Case.step)).all()
     return {f"{state}/{step}": number for state, step, number in rows}
-
-
-def known_prompt_versions(session: Session, *, digests: Sequence[str]) -> set[str]:
-    """Those of these prompt versions that are registered."""
-    return set(session.exec(select(PromptVersion.digest).where(col(PromptVersion.digest).in_(digests))).all())
-
-
-def prompt_version(session: Session, *, digest: str) -> PromptVersion | None:
-    return session.get(PromptVersion, digest)
 
 
 def draft(session: Session, *, person_id: UUID, form: str) -> Draft | None:

@@ -47,6 +47,14 @@ def of_cases(session: Session, *, case_ids: Sequence[UUID]) -> Sequence[Effect]:
     return session.exec(statement.execution_options(populate_existing=True)).all()
 
 
+def by_case(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, list[Effect]]:
+    """The effects of these cases by their case, each list in the order they were planned."""
+    found: dict[UUID, list[Effect]] = {}
+    for one in of_cases(session, case_ids=case_ids):
+        found.setdefault(one.case_id, []).append(one)
+    return found
+
+
 def begin_sending(session: Session, *, effects: Sequence[Mapping[str, Any]]) -> None:
     """One more attempt of each `effect`, which must be planned or being sent, with its horizon."""
     if effects and session.connection().execute(_BEGIN, list(effects)).rowcount != len(effects):

@@ -118,7 +118,7 @@ class Draft(SQLModel, table=True):
 
 
 class Worker(SQLModel, table=True):
-    """One worker process since its start: when it was last heard, and what stops its lanes."""
+    """One worker process since its start, and when it was last heard."""
 
     __tablename__ = "workers"
 
@@ -126,8 +126,6 @@ class Worker(SQLModel, table=True):
     started_at: datetime
     seen_at: datetime = Field(index=True)
     stopped_at: datetime | None = None
-    trouble: str | None = Field(default=None, max_length=500)  # Why the model lane makes no calls, for people.
-    trouble_since: datetime | None = None
 
 
 class Lane(SQLModel, table=True):
@@ -306,6 +304,7 @@ class Attempt(SQLModel, table=True):
     started_at: datetime
     ended_at: datetime | None = None
     lane: str | None = Field(default=None, max_length=64)
+    retry: int = 0  # 1: it repeats what the machine tried before, which the retry budget counts.
     reserved_tokens: int | None = Field(default=None, sa_type=BigInteger)  # The most that the call could use,
     reserved_nano_dollars: int | None = Field(default=None, sa_type=BigInteger)  # and cost, set aside before it left.
     seconds: float | None = None  # Of the call itself, by the monotonic clock.

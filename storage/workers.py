@@ -13,13 +13,8 @@ def enter(session: Session, *, holder: str, now: datetime) -> None:
     session.add(Worker(holder=holder, started_at=now, seen_at=now))
 
 
-def seen(session: Session, *, holder: str, now: datetime, trouble: tuple[str, datetime] | None) -> None:
-    reason, since = trouble or (None, None)
-    session.execute(
-        update(Worker)
-        .where(col(Worker.holder) == holder)
-        .values(seen_at=now, trouble=reason[:500] if reason else None, trouble_since=since)
-    )
+def seen(session: Session, *, holder: str, now: datetime) -> None:
+    session.execute(update(Worker).where(col(Worker.holder) == holder).values(seen_at=now))
 
 
 def leave(session: Session, *, holder: str, now: datetime) -> None:

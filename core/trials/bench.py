@@ -35,7 +35,6 @@ from sqlmodel import col, select
 
 from core import actions, cases, claims, clock, figures, installation, lifecycle, metrics, submissions, workflow
 from core.actions import Verdict
-from core.lifecycle import Step
 from core.outcomes import Answer, Kind, Receipt, Reply
 from core.permissions import Who
 from core.receivers import USUAL_RETENTION, Sending
@@ -586,7 +585,7 @@ def _queries(bench: _Bench, *, number: int) -> None:
         ("inbox", lambda: cases.waiting(bench.reviewer, limit=50)),
         ("case", lambda: cases.view(submitted, actor=bench.reviewer)),
         ("claim", lambda: claims.claim(
-            holder="bench", steps=(Step.PROPOSE,), limit=16, settings=bench.settings, now=clock.now()
+            holder="bench", lane="model", limit=16, settings=bench.settings, now=clock.now()
         )),
     ]  # fmt: skip
     for name, ask in asked:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import cases, clock, figures, outage, people
+from core import admission, cases, clock, figures, outage, people
 from core.permissions import Who
 from pages.parts import access, notice, plain, times
 
@@ -20,7 +20,7 @@ def signed_in(who: Who) -> None:
 
 
 def banners() -> None:
-    """What everybody must know: no model, no worker, restored mode, trouble with the model."""
+    """What everybody must know: no model, no worker, restored mode, lanes that are stopped."""
     seen = cases.overview()
     said = [] if access.settings().uses_model else ["No model is connected: proposals come from built-in rules."]
     said += ["This is a demo: its people and cases are invented."] if people.has_demo_accounts() else []
@@ -34,10 +34,18 @@ def banners() -> None:
         since = times.local(seen.restored_at)
         words = f"Restored from a backup at {since}: nothing is sent until the receivers were asked."
         notice.box("warning", words, key="banner-restored")
-    if seen.trouble is not None:
-        since = f" since {times.local(seen.trouble_since)}" if seen.trouble_since else ""
-        words = f"The model makes no calls{since}: {seen.trouble}. Cases wait and keep their attempts."
-        notice.box("warning", words, key="banner-model")
+    for lane in admission.standing(access.settings()):
+        if lane.state != "open":
+            notice.box("warning", _lane_words(lane), key=f"banner-lane-{lane.name}")
+
+
+def _lane_words(lane: admission.Standing) -> str:
+    """What is stopped, since when, why, how much waits, and what to do."""
+    since = f" since {times.local(lane.since)}" if lane.since else ""
+    waiting = f" Waiting: {figures.show(lane.waiting, 'cases')}." if lane.waiting else ""
+    again = f" Next try at {times.local(lane.until)}." if lane.until and lane.state == "stopped" else ""
+    head = "" if lane.state == "waiting" else f"The lane {lane.name} is {lane.state}{since}. "
+    return f"{head}{lane.why}{waiting} {lane.do}{again}"
 
 
 def store(memory: outage.Memory) -> None:

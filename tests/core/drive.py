@@ -1,7 +1,7 @@
 """Drive a case by the worker's own steps, one at a time and without threads, with whatever model a test wants."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -9,20 +9,18 @@ from uuid import UUID
 
 from core import claims, clock, executor, installation, record, submissions
 from core.executor import Limits, Ran, ToPropose, ToSend
-from core.lifecycle import Step
 from core.outcomes import Answer, Category, Kind, Receipt, Reply, Usage
 from core.permissions import Who
 from core.receivers import USUAL_RETENTION, Receiver, Sending
 from core.receivers.ledger import Ledger
-from core.settings import Settings
+from core.settings import MODEL, Settings
 from core.submissions import Submitted
 from core.workflow import Prompt, Reversibility
 from core.workflows.refunds import Order, Payment, RefundProposal, RefundRequest
-from storage import database
+from storage import database, lanes
 from storage.tables import Case
 
 HOLDER = "test:1"
-STEPS = (Step.PROPOSE, Step.APPLY, Step.UNDO)
 
 
 def request(**changes: Any) -> RefundRequest:
@@ -94,9 +92,16 @@ def run(
 
 
 def claim(
-    settings: Settings, *, now: datetime | None = None, steps: Sequence[Step] = STEPS
+    settings: Settings, *, now: datetime | None = None, limit: int = 10, holder: str = HOLDER
 ) -> list[ToPropose | ToSend]:
-    return claims.claim(holder=HOLDER, steps=steps, limit=10, settings=settings, now=now or clock.now())
+    """Claim what is due on every lane, proposals first."""
+    now = now or clock.now()
+    with database.reading() as session:
+        due = sorted(lanes.waiting(session, now=now), key=lambda name: (name != MODEL, name))
+    taken: list[ToPropose | ToSend] = []
+    for lane in due:
+        taken += claims.claim(holder=holder, lane=lane, limit=limit - len(taken), settings=settings, now=now)
+    return taken
 
 
 def step(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from core import model, settings, workflow
 from core.model import Model
 from core.outcomes import Category, Kind, Reply, Usage
+from core.settings import BUILTIN
 from core.workflow import Prompt, Strict, Submission
 from tests.counterparts import scripted_model
 from tests.counterparts.scripted_model import Play, ScriptedModel, completion, error, limited, ok, raw
@@ -722,13 +723,13 @@ ZERO = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 def test_without_a_model_in_the_settings_the_built_in_rules_answer_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-stray-key-in-the-environment")
-    asked = Model(settings.load(), rules(completion(GOOD, usage=ZERO, model=model.BUILTIN)))
+    asked = Model(settings.load(), rules(completion(GOOD, usage=ZERO, model=BUILTIN)))
 
     reply = asyncio.run(put(asked))
 
-    assert (asked.name, asked.builtin) == (model.BUILTIN, True)
+    assert (asked.name, asked.builtin) == (BUILTIN, True)
     assert (reply.kind, reply.builtin) == (Kind.OK, True)
-    assert (reply.model_asked, reply.model_answered) == (model.BUILTIN, model.BUILTIN)
+    assert (reply.model_asked, reply.model_answered) == (BUILTIN, BUILTIN)
     assert reply.usage == Usage()
 
 

@@ -23,6 +23,8 @@ ALLOWED: dict[Act, tuple[str, str]] = {
     Act.SETTLE: ("lead", ""),
     Act.SEE_METRICS: ("reviewer lead administrator auditor", "reviewer lead administrator auditor"),
     Act.SEE_PROMPT: ("lead auditor", "lead auditor"),
+    Act.CHOOSE_PROMPT: ("lead", "lead"),
+    Act.RUN_LANES: ("lead administrator", "lead administrator"),
     Act.MANAGE_PEOPLE: ("administrator", "administrator"),
     Act.SUBMIT: ("submitter reviewer lead", "submitter reviewer lead"),
 }

@@ -32,7 +32,7 @@ from core.worker import Worker
 from core.workflow import Prompt
 from core.workflows.refunds import RefundRequest
 from storage import cases as case_rows
-from storage import database, events, points
+from storage import database, events, points, prompts
 from storage.tables import PromptVersion
 from tests.conftest import Store
 from tests.core import drive
@@ -119,7 +119,7 @@ def test_a_beat_and_a_batch_of_the_same_cases_pass_each_other(
     later = drive.submit(store, now=clock.now())
     sooner = drive.submit(store, body=drive.request(orders=[]), now=clock.now() - timedelta(minutes=1))
     # Claimed one by one, the newer case first, so that they lie in the table against the order of their ids.
-    work = [one for _ in range(2) for one in claims.claim(**by_worker(store), steps=drive.STEPS, limit=1)]
+    work = [one for _ in range(2) for one in drive.claim(store.settings, limit=1)]
     assert [one.case_id for one in work] == [sooner.case_id, later.case_id]
     runs = [drive.run(one, store.settings, drive.says(), {}) for one in work]
 
@@ -254,7 +254,7 @@ def test_a_prompt_version_that_was_registered_since_the_look_keeps_nothing_from_
 ) -> None:
     one, other = tried(store, 2)
     put_down(store, one)
-    monkeypatch.setattr(case_rows, "known_prompt_versions", lambda *_, **__: set())  # As before the first committed.
+    monkeypatch.setattr(prompts, "known", lambda *_, **__: set())  # As before the first committed.
 
     recorded = put_down(store, other)
 
@@ -392,7 +392,7 @@ def about(order: str) -> RefundRequest:
 
 
 def answered(store: Store, number: int) -> list[Ran]:
-    work = claims.claim(**by_worker(store), steps=drive.STEPS, limit=number)
+    work = drive.claim(store.settings, limit=number)
     assert len(work) == number
     return [drive.run(one, store.settings, drive.says(), {}) for one in sorted(work, key=lambda one: one.case_id)]
 

@@ -14,7 +14,6 @@ import pytest
 
 from core import actions, backups, cases, claims, clock, installation, moves, reconcile, settling, verify
 from core.actions import Verdict
-from core.lifecycle import Step
 from core.moves import SYSTEM, Note
 from core.outcomes import Answer, Receipt
 from core.receivers import Sending
@@ -128,7 +127,7 @@ def test_the_run_goes_on_after_the_backup_and_the_ledger_holds_no_second_credit(
     approve(store, lost)
     drive.step(store.settings, receivers={"ledger": drive.Scripted(ledger(store), "apply and lose the answer")})
     approve(store, taken)
-    claims.claim(holder="gone", steps=[Step.APPLY], limit=1, settings=store.settings, now=clock.now())
+    claims.claim(holder="gone", lane="ledger", limit=1, settings=store.settings, now=clock.now())
     approve(store, held, hold=60)
     fresh = submit(store, "h")
     assert [place(one) for one in (review, held, lost, taken, undone, fresh)] == [

@@ -38,9 +38,12 @@ def decide(
     earlier: tuple[str, ...] = (),
     retry_after: float | None = None,
     detail: str = "",
+    probe: bool = False,
 ) -> Later | ToPerson:
     reply = Reply(kind, category=category, retry_after=retry_after, detail=detail)
-    return retry.decide(reply, tries=tries, limit=limit, now=NOW, deadline=deadline, rng=rng, earlier=earlier)
+    return retry.decide(
+        reply, tries=tries, limit=limit, now=NOW, deadline=deadline, rng=rng, earlier=earlier, probe=probe
+    )
 
 
 def wait(outcome: object) -> float:
@@ -71,8 +74,8 @@ def test_what_repeating_cannot_change_goes_to_a_person_at_once(kind: Kind, categ
     [
         (Category.TIMEOUT, "The model's provider did not answer in time, three times. Decide without a proposal, or "
          "re-run."),
-        (Category.RATE_LIMIT, "The model's provider asked us to slow down, three times. Decide without a proposal, or "
-         "re-run."),
+        (Category.PROVIDER, "The model's provider reported a fault of its own, three times. Decide without a proposal, "
+         "or re-run."),
     ],
 )  # fmt: skip
 def test_after_the_last_try_a_person_is_told_what_happened(category: Category, reason: str) -> None:
@@ -142,7 +145,7 @@ def test_an_answer_cut_off_is_asked_for_at_once_with_twice_the_length() -> None:
     assert retry.token_limit(2_000, ("truncated",)) == 4_000  # As the store gives it back.
 
 
-@pytest.mark.parametrize(("rng", "seconds"), [(LEAST, 60.0), (Fixed(0.5), 180.0), (MOST, 300.0)])
+@pytest.mark.parametrize(("rng", "seconds"), [(LEAST, 0.0), (Fixed(0.5), 1.0), (MOST, 2.0)])
 def test_a_blocked_lane_costs_a_case_nothing_however_often(rng: retry.Chance, seconds: float) -> None:
     outcome = decide(Kind.BLOCKED, Category.CONFIGURATION, tries=99, detail="429 insufficient_quota", rng=rng)
 
@@ -152,6 +155,22 @@ def test_a_blocked_lane_costs_a_case_nothing_however_often(rng: retry.Chance, se
     assert outcome.reason == (
         "The model cannot be used now: key, credit or name of the model (429 insufficient_quota). The case waits."
     )
+
+
+@pytest.mark.parametrize(
+    ("category", "probe"), [(Category.RATE_LIMIT, False), (Category.TIMEOUT, True), (Category.PROVIDER, True)]
+)
+def test_a_try_that_failed_for_all_alike_is_not_used_up(category: Category, probe: bool) -> None:
+    outcome = decide(Kind.TRANSIENT, category, tries=99, probe=probe)
+
+    assert isinstance(outcome, Later)
+    assert not outcome.spent
+
+
+def test_a_probe_that_would_come_back_after_the_deadline_goes_to_a_person() -> None:
+    outcome = decide(Kind.TRANSIENT, Category.TIMEOUT, tries=1, probe=True, deadline=NOW)
+
+    assert isinstance(outcome, ToPerson)
 
 
 def test_a_case_blocked_past_its_deadline_goes_to_a_person() -> None:
@@ -206,7 +225,7 @@ def test_every_decision_ends_keeps_the_floor_and_the_deadline_and_reads_as_sente
             assert tries < limit
             assert deadline is None or outcome.at < deadline
         else:
-            assert kind is Kind.BLOCKED
+            assert kind is Kind.BLOCKED or (kind is Kind.TRANSIENT and category is Category.RATE_LIMIT)
             assert deadline is None or deadline > NOW
     elif kind is Kind.BLOCKED:
         assert deadline is not None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlmodel import col, select
 
-from core import actions, claims, lifecycle, people, record, settling, verify
+from core import actions, admission, claims, lifecycle, people, record, settling, verify
 from core.acting import Done
 from core.actions import Verdict
 from core.errors import ActionError
@@ -28,7 +28,7 @@ from core.permissions import Who
 from core.receivers.ledger import Ledger
 from core.settling import Finding
 from core.workflows.refunds import Item
-from storage import cases, database
+from storage import cases, database, lanes
 from storage.tables import Answer, Case, Effect, Event
 from tests.conftest import Store
 from tests.core import drive
@@ -445,17 +445,31 @@ class Machine(RuleBasedStateMachine):
     def _wait_until_due(self) -> None:
         with database.reading() as session:
             due = cases.next_due(session)
-        if due is not None and due > self.now:
-            self.now = due
+            shut = [
+                at
+                for lane in lanes.every(session)
+                if lane.stopped_at is not None and lane.name in lanes.waiting(session, now=self.now)
+                for at in (lane.until, lane.probe_until if lane.probe is not None else None)
+                if at is not None
+            ]
+        self.now = max([self.now, *([due] if due is not None else []), *shut])
+
+    def _resume_lanes(self) -> None:
+        """A lead looks at what the program paused, and lets it go on."""
+        with database.reading() as session:
+            paused = [lane.name for lane in lanes.every(session) if lane.paused_at is not None]
+        for name in paused:
+            admission.resume(name, "Compared.", actor=self.store.lead)
 
     def _take(self, holder: str, limit: int) -> list[Held]:
-        taken = claims.claim(holder=holder, steps=drive.STEPS, limit=limit, settings=self.settings, now=self._time())
+        taken = drive.claim(self.settings, now=self._time(), limit=limit, holder=holder)
         held = [Held(holder, work) for work in taken]
         self.held += held
         self._did("claim", len(held))
         return held
 
     def _work_quietly(self) -> None:
+        self._resume_lanes()
         self._wait_until_due()
         taken = self._take(HOLDERS[0], limit=10)
         for one in taken:

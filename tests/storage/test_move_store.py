@@ -13,7 +13,6 @@ from sqlalchemy import Connection, create_engine, inspect, make_url
 
 from core import actions, backups, cases, claims, clock, errors, installation, migrating, people, reconcile, record
 from core.actions import Verdict
-from core.lifecycle import Step
 from core.receivers.ledger import Ledger
 from core.settings import Settings
 from storage import copies, database, workers
@@ -176,7 +175,7 @@ def test_nobody_may_work_on_it_meanwhile(sqlite_store: Store, target: str) -> No
 
 def test_a_case_that_a_dead_worker_holds_is_freed_first(sqlite_store: Store, target: str) -> None:
     drive.submit(sqlite_store)
-    claims.claim(holder="gone", steps=[Step.PROPOSE], limit=1, settings=sqlite_store.settings, now=clock.now())
+    claims.claim(holder="gone", lane="model", limit=1, settings=sqlite_store.settings, now=clock.now())
 
     with pytest.raises(errors.ActionError, match="a worker that is gone still holds work"):
         migrating.move_store(sqlite_store.settings, target)
@@ -269,6 +268,6 @@ def _until_they_wait(store: Store, many: int) -> None:
     with ThreadPoolExecutor(64) as people_:
         list(people_.map(submit, range(many)))
     settings, now = store.settings, clock.now()
-    while taken := claims.claim(holder=drive.HOLDER, steps=[Step.PROPOSE], limit=250, settings=settings, now=now):
+    while taken := claims.claim(holder=drive.HOLDER, lane="model", limit=250, settings=settings, now=now):
         ran = [drive.run(work, settings, drive.says(), {}) for work in taken]
         record.record_all(ran, holder=drive.HOLDER, settings=settings, now=now)

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import event
 
 from core import cases, claims, clock, installation, submissions
-from core.lifecycle import Step
 from core.permissions import Who
 from core.trials import bench, past, scratch
 from core.workflow import loaded
@@ -19,7 +18,10 @@ from storage import database
 PAST = 100_000
 SETTINGS = scratch.settings(Path())
 # What a plan may read whole: tables of a few rows, and what is already narrowed down.
-SMALL = {"people", "installation", "counters", "workers", "prompt_versions", "sign_ins", "drafts", "alembic_version"}
+SMALL = {
+    "people", "installation", "counters", "workers", "lanes", "prompt_versions", "prompt_choices", "sign_ins", "drafts",
+    "alembic_version",
+}  # fmt: skip
 
 
 @pytest.fixture(
@@ -85,10 +87,10 @@ def _plan(statement: str, parameters: Any) -> list[str]:
 
 WORK: dict[str, Callable[[Who], object]] = {
     "claim": lambda who: claims.claim(
-        holder="plans", steps=(Step.PROPOSE,), limit=5, settings=SETTINGS, now=clock.now()
+        holder="plans", lane="model", limit=5, settings=SETTINGS, now=clock.now()
     ),
     "claim to send": lambda who: claims.claim(
-        holder="plans", steps=(Step.UNDO, Step.APPLY), limit=5, settings=SETTINGS, now=clock.now()
+        holder="plans", lane="ledger", limit=5, settings=SETTINGS, now=clock.now()
     ),
     "rescue": lambda who: claims.rescue(
         claims.Watch(), settings=SETTINGS, now=clock.now(), seconds=0.0, monotonic=1.0
@@ -129,7 +131,7 @@ def test_a_look_for_effects_to_send_does_not_walk_over_the_proposals_that_are_du
     for text, parameters in looks:
         plan = " ".join(_plan(text, parameters))
         assert re.search(
-            r"ix_cases_due \(step=\? AND due_at<\?\)|Index Cond: \(\(\(step\)::text = .*due_at <=", plan
+            r"ix_cases_due \(lane=\? AND step=\? AND due_at<\?\)|Index Cond: \(\(\(lane\)::text = .*due_at <=", plan
         ), plan
 
 

@@ -58,7 +58,10 @@ def upgrade() -> None:
         versions.add_column(sa.Column("written_by", sa.Uuid(), nullable=True))
         versions.add_column(sa.Column("why", TEXT(length=5_000), nullable=True))
         versions.create_foreign_key(op.f("fk_prompt_versions_written_by"), "people", ["written_by"], ["id"])
+    op.drop_column("workers", "trouble")
+    op.drop_column("workers", "trouble_since")
     op.add_column("attempts", sa.Column("lane", TEXT(length=64), nullable=True))
+    op.add_column("attempts", sa.Column("retry", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("attempts", sa.Column("reserved_tokens", sa.BigInteger(), nullable=True))
     op.add_column("attempts", sa.Column("reserved_nano_dollars", sa.BigInteger(), nullable=True))
     op.add_column("effects", sa.Column("message", sa.Boolean(), nullable=False, server_default=sa.false()))
@@ -74,8 +77,10 @@ def downgrade() -> None:
     _due("step", "due_at", "id")
     op.drop_column("cases", "lane")
     op.drop_column("effects", "message")
-    for name in ("reserved_nano_dollars", "reserved_tokens", "lane"):
+    for name in ("reserved_nano_dollars", "reserved_tokens", "retry", "lane"):
         op.drop_column("attempts", name)
+    op.add_column("workers", sa.Column("trouble", TEXT(length=500), nullable=True))
+    op.add_column("workers", sa.Column("trouble_since", TIME(), nullable=True))
     with op.batch_alter_table("prompt_versions") as versions:
         versions.drop_constraint(op.f("fk_prompt_versions_written_by"), type_="foreignkey")
         versions.drop_column("why")

@@ -1,0 +1,347 @@
+"""What a lane lets out, for all workers together: a claim asks before it takes cases, a recording tells what came of
+them.
+
+A lane is one way out: `model`, `fallback`, or the name of a receiver. Its row in the store says what stops it; rates
+and the retry budget are counted from the attempts, so there is nothing that could come to differ from them; what a day
+has cost is kept with the most that the calls in flight can cost, so that a cap is never passed by more than one call.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+from sqlmodel import Session
+
+from core import acting, breaker, clock, errors, moves, outage, people
+from core.breaker import Breaker, Gate, Signal
+from core.moves import Actor, Note
+from core.outcomes import Category
+from core.permissions import Act, Who, may
+from core.settings import FALLBACK, MODEL, Settings
+from storage import database, lanes
+from storage import people as people_rows
+from storage.tables import Lane
+
+MINUTE: Final = timedelta(minutes=1)
+_rng = Random()
+
+
+# --- Before: what may go out ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Caps:
+    """What may still be spent today, in nano-dollars, as claims take from it. Empty: there is no cap."""
+
+    day: int | None = None
+    submitter: int | None = None
+    case: int | None = None
+    is_soft: bool = False  # Cases that no call was made for yet wait.
+    spent: dict[str, int] = field(default_factory=dict)
+
+    def room(self, scope: str) -> int | None:
+        """What is left for everybody, or for a submitter; None: no limit."""
+        cap = self.day if scope == lanes.ALL else self.submitter
+        return None if cap is None else cap - self.spent.get(scope, 0)
+
+    def fits(self, submitter: UUID, cost: int) -> bool:
+        """Whether one more call of at most this cost passes no cap of the day."""
+        return all(room is None or cost <= room for room in (self.room(lanes.ALL), self.room(str(submitter))))
+
+    def take(self, submitter: UUID, cost: int) -> None:
+        for scope in (lanes.ALL, str(submitter)):
+            self.spent[scope] = self.spent.get(scope, 0) + cost
+
+
+@dataclass(frozen=True)
+class Through:
+    """What a claim may take: at most `limit` cases through `lane`, of which `retries` may be retries, and together
+    `tokens` tokens (None: any number)."""
+
+    lane: str
+    limit: int
+    probe: bool = False
+    retries: int | None = None
+    tokens: int | None = None
+    is_quiet: bool = False  # Nothing went out in the last minute: one that is larger than a whole minute's may go.
+    caps: Caps = field(default_factory=Caps)
+
+
+def ask(session: Session, *, lane: str, limit: int, settings: Settings, now: datetime) -> Through:
+    """What may be claimed now for this lane. Where anything limits it, its row stays locked until then."""
+    calls_a_model = lane == MODEL and settings.uses_model
+    row = _row(session, lane)
+    if row.stopped_at is None and row.paused_at is None and not calls_a_model and not settings.receiver_per_minute:
+        return Through(lane, limit)
+    through = _through(session, lane, limit, settings, now)
+    if through.limit == 0 and calls_a_model and settings.fallback_model:
+        stopped_by = _row(session, lane).stopped_by
+        if stopped_by in settings.fallback_causes.split():
+            return _through(session, FALLBACK, limit, settings, now)
+    return through
+
+
+def _through(session: Session, lane: str, limit: int, settings: Settings, now: datetime) -> Through:
+    row = _row(session, lane, lock=True)
+    gate = Gate.SHUT if row.paused_at is not None else _breaker(row).gate(now)
+    if gate is Gate.SHUT:
+        return Through(lane, 0)
+    probe = gate is Gate.PROBE
+    if probe:
+        limit = min(limit, 1)
+    if lane not in (MODEL, FALLBACK):
+        if settings.receiver_per_minute:
+            sent = lanes.traffic(session, name=lane, since=now - MINUTE).calls
+            limit = min(limit, max(0, settings.receiver_per_minute - sent))
+        return Through(lane, limit, probe)
+    tokens, is_quiet = None, False
+    if settings.requests_per_minute or settings.tokens_per_minute:
+        lately = lanes.traffic(session, name=lane, since=now - MINUTE)
+        if settings.requests_per_minute:
+            limit = min(limit, max(0, settings.requests_per_minute - lately.calls))
+        if settings.tokens_per_minute:
+            tokens, is_quiet = settings.tokens_per_minute - lately.tokens, lately.calls == 0
+    recent = lanes.traffic(session, name=lane, since=now - timedelta(seconds=breaker.BUDGET_SECONDS))
+    retries = None if probe else breaker.retries_left(recent.calls, recent.retries)
+    return Through(lane, limit, probe, retries, tokens, is_quiet, _caps(session, settings, now))
+
+
+def _caps(session: Session, settings: Settings, now: datetime) -> Caps:
+    if not settings.has_caps:
+        return Caps()
+    caps = Caps(
+        day=_nano(settings.cap_day),
+        submitter=_nano(settings.cap_submitter_day),
+        case=_nano(settings.cap_case),
+        spent=lanes.spent(session, day=day_of(now)),
+    )
+    caps.is_soft = caps.day is not None and caps.spent.get(lanes.ALL, 0) >= caps.day * settings.cap_soft
+    return caps
+
+
+def begin_probe(session: Session, *, lane: str, case_id: UUID, now: datetime) -> None:
+    """This case is the probe of the lane, which the claim has locked."""
+    row = _row(session, lane)
+    lanes.change(session, name=lane, values=asdict(_breaker(row).probed_by(case_id, now)))
+
+
+def stop_for_today(session: Session, *, settings: Settings, now: datetime, actor: Actor) -> list[Note]:
+    """The next call does not fit into today's cap, and none is under way that could leave room: the model's lanes stop
+    until midnight (UTC). Returns the events that say so."""
+    midnight = (now + timedelta(days=1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    stopped = Breaker(now, str(Category.CAP), f"of {settings.cap_day:g} dollars", midnight, stops=1)
+    notes = []
+    for name in (MODEL, FALLBACK):
+        if _row(session, name, lock=True).stopped_at is None:
+            lanes.change(session, name=name, values=asdict(stopped))
+            facts = {"lane": name, "category": str(Category.CAP)}
+            notes.append(Note("lane_stopped", actor, facts=facts))
+    return notes
+
+
+def day_of(at: datetime) -> str:
+    """The day (UTC) whose caps a call that begins at `at` counts for."""
+    return at.astimezone(UTC).date().isoformat()
+
+
+def _nano(dollars: float) -> int | None:
+    return round(dollars * 1_000_000_000) if dollars > 0 else None
+
+
+# --- After: what came back --------------------------------------------------------------------------------------------
+
+
+def tell(
+    session: Session, heard: Mapping[str, Sequence[Signal]], *, broken: Mapping[str, str], actor: Actor, now: datetime
+) -> list[Note]:
+    """Let the lanes hear what calls said about the other side; `broken` are receivers that know one of our keys with
+    other contents, which stops them until a person has looked. Called first in the transaction, before any case is
+    locked. Returns the events that say what stopped or goes on again."""
+    notes: list[Note] = []
+    for name in sorted({*heard, *broken}, key=lambda name: (name != MODEL, name)):
+        row, signals = _row(session, name), heard.get(name, ())
+        well = row.stopped_at is None and row.failures == 0 and all(one.category is None for one in signals)
+        if well and name not in broken:
+            continue
+        row = _row(session, name, lock=True)
+        before = _breaker(row)
+        now_is = breaker.after(before, signals, now=now, rng=_rng)
+        if now_is != before:
+            lanes.change(session, name=name, values=asdict(now_is))
+        if (now_is.stopped_at is None) != (before.stopped_at is None):
+            kind = "lane_stopped" if now_is.stopped_at is not None else "lane_resumed"
+            facts = {"lane": name, "category": now_is.stopped_by or before.stopped_by}
+            notes.append(Note(kind, actor, facts=facts))
+        if name in broken and row.paused_at is None:
+            values = {"paused_at": now, "paused_by": None, "paused_reason": broken[name][:500]}
+            lanes.change(session, name=name, values=values)
+            notes.append(Note("lane_paused", actor, facts={"lane": name}))
+    return notes
+
+
+def missing(session: Session, *, connected: Sequence[str], now: datetime) -> list[Note]:
+    """Say of lanes with due work and no receiver here that nothing goes out there."""
+    notes = []
+    for name in sorted(set(lanes.waiting(session, now=now)) - {MODEL, FALLBACK, *connected}):
+        if _row(session, name, lock=True).stopped_at is None:
+            stopped = Breaker(now, str(Category.CONFIGURATION), f"no receiver called {name} is connected", now, stops=1)
+            lanes.change(session, name=name, values=asdict(stopped))
+            facts = {"lane": name, "category": str(Category.CONFIGURATION)}
+            notes.append(Note("lane_stopped", moves.SYSTEM, facts=facts))
+    return notes
+
+
+# --- People -----------------------------------------------------------------------------------------------------------
+
+
+def pause(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> None:
+    """Let nothing out through this lane until somebody resumes it; what is under way ends. Raises `Forbidden`,
+    `NotFound`, `Incomplete`."""
+    reason, moment = acting.words(reason, "reason", 500), now or clock.now()
+    values = {"paused_at": moment, "paused_by": actor.id, "paused_reason": reason}
+    _by_hand(name, "lane_paused", values, actor, moment)
+
+
+def resume(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> None:
+    """Let a paused lane out again; one that stopped by itself sends its next probe at once. Raises as `pause`."""
+    acting.words(reason, "reason", 500)
+    moment = now or clock.now()
+    values = {"paused_at": None, "paused_by": None, "paused_reason": None}
+    _by_hand(name, "lane_resumed", values, actor, moment)
+
+
+def _by_hand(name: str, kind: str, values: Mapping[str, Any], actor: Who, now: datetime) -> None:
+    with database.transaction() as session:
+        why_not = may(people.fresh(session, actor), Act.RUN_LANES)
+        if why_not is not None:
+            raise errors.Forbidden(why_not)
+        row = lanes.get(session, name=name, lock=True)
+        if row is None:
+            raise errors.NotFound(
+                f"There is no lane called {name}; there is {', '.join(one.name for one in lanes.every(session))}."
+            )
+        if kind == "lane_resumed" and row.stopped_at is not None:
+            values = {**values, "until": now, "probe": None, "probe_until": None}
+        lanes.change(session, name=name, values=values)
+        moves.note(session, [Note(kind, acting.by(actor), facts={"lane": name})], now=now)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a lane stands, for people. `why` and `do` are sentences; both empty while it lets everything out."""
+
+    name: str
+    state: str  # open, stopped, paused, waiting (new cases wait for the cap), missing
+    since: datetime | None
+    why: str
+    do: str
+    until: datetime | None  # When it tries again by itself.
+    waiting: int  # Cases that are due on it.
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "state": self.state, "since": self.since.isoformat() if self.since else None,
+            "why": self.why, "do": self.do, "until": self.until.isoformat() if self.until else None,
+            "waiting": self.waiting,
+        }  # fmt: skip
+
+
+@outage.remembered
+def standing(settings: Settings, now: datetime | None = None) -> list[Standing]:
+    """Every lane: open, or what stops it, since when, why, and what to do."""
+    moment = now or clock.now()
+    with database.reading() as session:
+        rows = lanes.every(session)
+        waiting = lanes.waiting(session, now=moment)
+        spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
+        names = people_rows.names(session, ids=[row.paused_by for row in rows if row.paused_by])
+    return [_standing(row, waiting.get(row.name, 0), spent, names, settings) for row in rows]
+
+
+def _standing(
+    row: Lane, waiting: int, spent: Mapping[str, int], names: Mapping[UUID, str], settings: Settings
+) -> Standing:
+    if row.paused_at is not None:
+        who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
+        why = f"Paused by {who}: {row.paused_reason}"
+        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting)
+    if row.stopped_at is not None:
+        why, do = _words(row, settings)
+        return Standing(row.name, "stopped", row.stopped_at, why, do, row.until, waiting)
+    if row.name == MODEL and (words := _near_cap(spent, settings)):
+        return Standing(row.name, "waiting", None, *words, None, waiting)
+    return Standing(row.name, "open", None, "", "", None, waiting)
+
+
+def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] | None:
+    cap = _nano(settings.cap_day)
+    used = spent.get(lanes.ALL, 0)
+    if cap is not None and used >= cap * settings.cap_soft:
+        return (
+            f"{_dollars(used)} of today's {settings.cap_day:g} dollars are used or set aside: new cases wait.",
+            "Those begun go on. New ones go on at midnight UTC, or when COUNTERSIGN_CAP_DAY is raised.",
+        )
+    own = _nano(settings.cap_submitter_day)
+    over = sum(1 for scope, nano in spent.items() if scope != lanes.ALL and own and nano >= own * settings.cap_soft)
+    if over:
+        return (
+            f"{over} submitter{'s have' if over > 1 else ' has'} used up, or nearly, today's "
+            f"{settings.cap_submitter_day:g} dollars each: their cases wait.",
+            "They go on at midnight UTC, or when COUNTERSIGN_CAP_SUBMITTER_DAY is raised.",
+        )
+    return None
+
+
+def _words(row: Lane, settings: Settings) -> tuple[str, str]:
+    """Why a lane stopped, and what is asked of people."""
+    is_model = row.name in (MODEL, FALLBACK)
+    other = "model's provider" if is_model else f"receiver {row.name}"
+    detail = f" ({row.detail})" if row.detail else ""
+    alone = "Nothing needs to be done: one call at a time tries whether it is well again, and then all goes on."
+    match row.stopped_by:
+        case Category.CAP:
+            return (
+                f"Today's cap for model calls is used up{detail}.",
+                "It goes on at midnight UTC. To go on now raise COUNTERSIGN_CAP_DAY, start again and resume the lane.",
+            )
+        case Category.CONFIGURATION if is_model:
+            return (
+                f"The {other} refuses us{detail}: key, credit, address or name of the model.",
+                "Settle that with the provider or in the settings; it is tried again by itself, or at once when the "
+                "lane is resumed. Cases keep their attempts.",
+            )
+        case Category.CONFIGURATION:
+            return (
+                f"The {other} refuses us, or cannot be called as it is set up{detail}.",
+                "Settle address, secret or clock; it is tried again by itself, or at once when the lane is resumed. "
+                "Nothing was lost.",
+            )
+        case Category.RATE_LIMIT:
+            return f"The {other} asked us to slow down{detail}.", alone
+        case Category.TIMEOUT:
+            return f"The {other} does not answer in time{detail}.", alone
+        case Category.PROVIDER:
+            return f"The {other} reports faults of its own{detail}.", alone
+        case Category.EFFECT_UNKNOWN:
+            return f"The {other} does not say clearly what it did{detail}.", alone
+    return f"The {other} cannot be reached{detail}.", alone
+
+
+def _dollars(nano: int) -> str:
+    return f"{nano / 1_000_000_000:.2f}"
+
+
+def _breaker(row: Lane) -> Breaker:
+    return Breaker(**{name: getattr(row, name) for name in Breaker.__dataclass_fields__})
+
+
+def _row(session: Session, name: str, *, lock: bool = False) -> Lane:
+    found = lanes.get(session, name=name, lock=lock)
+    if found is None:
+        lanes.make(session, names=[name])
+        found = lanes.get(session, name=name, lock=lock)
+    assert found is not None
+    return found

@@ -1,0 +1,568 @@
+"""What lanes let out, for all workers together: breaker, rates, retries, caps, the second model, pauses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlmodel import col, func, select
+
+from core import actions, admission, breaker, cases, claims, clock, errors, prompts, record, verify
+from core.executor import Ran, ToPropose, ToSend
+from core.outcomes import Answer, Category, Kind, Reply, Usage
+from core.receivers import Sending
+from core.receivers.ledger import Ledger
+from core.settings import FALLBACK, MODEL, Settings
+from core.workflow import Prompt
+from storage import database, events, lanes
+from storage.tables import Attempt, Case
+from tests.conftest import Store
+from tests.core import drive
+from tests.model import world
+
+BEGIN = datetime(2026, 11, 2, 9, tzinfo=UTC)
+
+
+class Time:
+    """The program's clock, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def time(store: Store) -> Any:
+    del store  # Opened first: the store's own clock is followed then.
+    passing = Time()
+    with world.clock_of(passing):
+        yield passing
+
+
+def connected(store: Store, **more: Any) -> Settings:
+    """Settings with a real model, whose calls cost one dollar per million tokens in, two out."""
+    base = {"model": "scripted-1", "price_input": 1.0, "price_output": 2.0, "model_calls": 16}
+    return store.settings.model_copy(update=base | more)
+
+
+def submit(store: Store, number: int = 1, **more: Any) -> None:
+    """Cases that have nothing to do with each other."""
+    for n in range(number):
+        message = f"The lamp {clock.now():%H%M} {n:03} arrived broken. I want my 49.90 EUR back."
+        more.setdefault("body", None)
+        body = more["body"] or drive.request(message=message, orders=[])
+        drive.submit(store, key=f"{clock.now().isoformat()} {n}", **{**more, "body": body})
+
+
+def take(settings: Settings, limit: int = 16, holder: str = drive.HOLDER) -> list[ToPropose | ToSend]:
+    return claims.claim(holder=holder, lane=MODEL, limit=limit, settings=settings, now=clock.now())
+
+
+def run(settings: Settings, taken: Sequence[ToPropose | ToSend], ask: Callable[..., Any]) -> list[Ran]:
+    runs = [drive.run(work, settings, ask, {}) for work in taken]
+    record.record_all(runs, holder=drive.HOLDER, settings=settings, now=clock.now())
+    return runs
+
+
+def said(kind: Kind, category: Category, **more: Any) -> Callable[..., Any]:
+    return drive.says(kind=kind, category=category, **more)
+
+
+DOWN = said(Kind.TRANSIENT, Category.TRANSPORT, detail="ConnectError", calls=0, usage=None)
+
+
+def states(store: Store) -> dict[str, int]:
+    with database.reading() as session:
+        return dict(session.exec(select(Case.state, func.count()).group_by(Case.state)).all())
+
+
+def lane(store: Store, settings: Settings, name: str = MODEL) -> admission.Standing:
+    return next(one for one in admission.standing(settings) if one.name == name)
+
+
+def attempts() -> list[Attempt]:
+    with database.reading() as session:
+        return list(session.exec(select(Attempt)).all())
+
+
+# --- The breaker, over the store --------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(240)
+def test_a_provider_that_is_down_for_ten_minutes_gets_few_calls_and_all_cases_are_done_afterwards(
+    store: Store, time: Time
+) -> None:
+    settings, number = connected(store), 500
+    submit(store, number)
+    calls = 0
+    while time.now < BEGIN + timedelta(minutes=10):
+        calls += len(run(settings, take(settings), DOWN))
+        time.pass_(1)
+
+    assert breaker.FAILURES <= calls <= breaker.BUDGET_LEAST + number * breaker.BUDGET_SHARE
+    assert (lane(store, settings).state, lane(store, settings).waiting > 400) == ("stopped", True)
+    assert "cannot be reached (ConnectError)" in lane(store, settings).why
+
+    for _ in range(3_600):
+        if states(store) == {"waiting_for_review": number}:
+            break
+        run(settings, take(settings), drive.says())
+        time.pass_(1)
+    assert states(store) == {"waiting_for_review": number}
+    assert lane(store, settings).state == "open"
+    assert verify.verify().holds
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (said(Kind.BLOCKED, Category.CONFIGURATION, detail="429 insufficient_quota"), "(429 insufficient_quota)"),
+        (said(Kind.BLOCKED, Category.CONFIGURATION, detail="401 invalid_api_key"), "(401 invalid_api_key)"),
+        (said(Kind.BLOCKED, Category.CONFIGURATION, detail="404 model_not_found"), "(404 model_not_found)"),
+    ],
+)
+def test_a_provider_that_refuses_us_stops_the_lane_and_uses_up_no_tries_and_goes_on_by_itself(
+    store: Store, time: Time, reply: Callable[..., Any], words: str
+) -> None:
+    settings = connected(store, case_deadline_seconds=7 * 86_400)
+    submit(store, 20)
+    refused = len(run(settings, take(settings, limit=1), reply))
+    for _ in range(600):
+        refused += len(run(settings, take(settings), reply))
+        time.pass_(1)
+
+    stopped = lane(store, settings)
+    assert (stopped.state, stopped.since) == ("stopped", BEGIN)
+    assert words in stopped.why
+    assert "key, credit, address or name of the model" in stopped.why
+    assert refused <= 6
+    with database.reading() as session:
+        assert set(session.exec(select(Case.tries)).all()) == {0}
+        kinds = [one.kind for one in events.in_order(session)]
+    assert kinds.count("lane_stopped") == 1
+
+    for _ in range(400):
+        run(settings, take(settings), drive.says())
+        time.pass_(1)
+    assert states(store) == {"waiting_for_review": 20}
+    with database.reading() as session:
+        assert [one.kind for one in events.in_order(session)].count("lane_resumed") == 1
+
+
+@pytest.mark.parametrize(("asked", "least"), [(90.0, 90.0), (None, 5.0)])
+def test_a_rate_limit_pauses_the_whole_lane_and_no_case_on_its_own(
+    store: Store, time: Time, asked: float | None, least: float
+) -> None:
+    settings = connected(store)
+    submit(store, 10)
+    limited = said(Kind.TRANSIENT, Category.RATE_LIMIT, detail="429 rate_limit_exceeded", retry_after=asked)
+    run(settings, take(settings, limit=2), limited)
+
+    time.pass_(least - 0.1)
+    assert take(settings) == []
+    time.pass_(0.1 + 0.2 * least)
+    (probe,) = take(settings)
+    assert isinstance(probe, ToPropose)
+    assert probe.probe
+    assert take(settings) == []  # One at a time.
+    run(settings, [probe], drive.says())
+    assert len(take(settings)) >= 8
+
+
+def test_a_probe_of_a_worker_that_died_is_given_up_and_another_goes(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 3)
+    run(settings, take(settings, limit=1), said(Kind.BLOCKED, Category.CONFIGURATION))
+    time.pass_(70)
+    (lost,) = take(settings)
+    time.pass_(breaker.PROBE_SECONDS - 1)
+    assert take(settings) == []
+    time.pass_(2)
+
+    (other,) = take(settings)
+
+    assert other.case_id != lost.case_id
+
+
+# --- Rates and retries ------------------------------------------------------------------------------------------------
+
+
+def test_all_workers_together_keep_to_the_calls_per_minute(store: Store, time: Time) -> None:
+    settings = connected(store, requests_per_minute=7)
+    submit(store, 20)
+
+    taken = [work for n in range(8) for work in take(settings, limit=2, holder=f"host:{n}")]
+
+    assert len(taken) == 7
+    time.pass_(59)
+    assert take(settings) == []
+    time.pass_(2)
+    assert len(take(settings)) == 7
+
+
+def test_all_workers_together_keep_to_the_tokens_per_minute(store: Store, time: Time) -> None:
+    settings = connected(store, model_max_tokens=500)
+    submit(store, 30)
+    (first,) = take(settings, limit=1)
+    (one,) = [attempt for attempt in attempts() if attempt.id == first.attempt_id]
+    assert one.reserved_tokens is not None
+    time.pass_(61)
+
+    settings = connected(store, model_max_tokens=500, tokens_per_minute=int(3.5 * one.reserved_tokens))
+    taken = [work for n in range(8) for work in take(settings, limit=2, holder=f"host:{n}")]
+    assert len(taken) == 3
+
+    run(settings, taken, drive.says())  # They used 120 tokens each: the rest of what was set aside is free again.
+    assert 2 <= len(take(settings)) < 16
+
+
+def test_a_call_that_is_larger_than_a_whole_minute_goes_by_itself(store: Store, time: Time) -> None:
+    settings = connected(store, tokens_per_minute=100)
+    submit(store, 2)
+
+    assert len(take(settings)) == 1
+    assert take(settings) == []
+    time.pass_(61)
+    assert len(take(settings)) == 1
+
+
+def test_retries_are_a_tenth_of_the_calls_and_a_few_and_new_cases_go_before_them(store: Store, time: Time) -> None:
+    settings = connected(store, attempts=20, case_deadline_seconds=7 * 86_400)
+    submit(store, 40)
+    flaky = said(Kind.TRANSIENT, Category.PROVIDER, detail="500")
+    for n in range(40):  # Every second call fails, so the lane does not stop.
+        run(settings, take(settings, limit=1), flaky if n % 2 else drive.says())
+    assert states(store) == {"waiting_for_review": 20, "retrying": 20}
+    time.pass_(30)
+
+    again = take(settings, limit=16)
+    assert len(again) == 14  # 10, and a tenth of 40.
+    submit(store, 3)
+    fresh = [work for work in take(settings, limit=16) if work.tries == 0]
+
+    assert len(fresh) == 3
+    time.pass_(breaker.BUDGET_SECONDS)
+    assert len(take(settings, limit=16)) >= 5  # The rest: the budget is of the last ten minutes.
+
+
+# --- Spending ---------------------------------------------------------------------------------------------------------
+
+DEAR = said(Kind.INVALID, Category.INVALID, detail="not JSON", usage=Usage(2_000, 0, 0, 500, 0))  # Always again.
+CALL = 3_000_000  # Nano-dollars of one of these.
+
+
+def spent() -> int:
+    return sum(one.cost_nano_dollars or 0 for one in attempts())
+
+
+@pytest.mark.parametrize("cap", [0.02, 0.05, 0.1])
+def test_no_day_costs_more_than_its_cap_and_one_call(store: Store, time: Time, cap: float) -> None:
+    settings = connected(store, cap_day=cap, model_max_tokens=500, attempts=20, case_deadline_seconds=7 * 86_400)
+    submit(store, 60)
+
+    for _ in range(40):  # Eight workers take what they can before any of them is answered.
+        taken = [work for n in range(8) for work in take(settings, limit=2, holder=f"host:{n}")]
+        run(settings, taken, DEAR)
+        time.pass_(60)
+
+    assert spent() <= cap * 1e9 + CALL
+    assert spent() > 0.5 * cap * 1e9, "the cap was never near"
+    assert lane(store, settings).state in ("stopped", "waiting")
+    calls = len(attempts())
+    time.pass_(86_400)
+    taken = take(settings)
+    assert taken, "a new day has a cap of its own"
+    assert len(attempts()) > calls
+
+
+def test_from_a_share_of_the_cap_on_new_cases_wait_and_those_begun_go_on(store: Store, time: Time) -> None:
+    settings = connected(store, cap_day=1.0, cap_soft=0.5, model_max_tokens=500)
+    submit(store, 2)
+    run(settings, take(settings, limit=1), DEAR)
+    with database.transaction() as session:
+        lanes.spend(session, deltas={(admission.day_of(clock.now()), lanes.ALL): 600_000_000})
+    time.pass_(30)
+
+    (begun,) = take(settings)
+
+    assert isinstance(begun, ToPropose)
+    assert begun.tries == 1
+    assert lane(store, settings).state == "waiting"
+    assert "new cases wait" in lane(store, settings).why
+
+
+def test_a_submitter_who_has_used_up_the_day_keeps_nobody_else_waiting(store: Store, time: Time) -> None:
+    settings = connected(store, cap_submitter_day=0.04, model_max_tokens=500, case_deadline_seconds=7 * 86_400)
+    submit(store, 30)  # First in the queue.
+    for n in range(4):
+        drive.submit(store, store.other_submitter, key=f"other {n}")
+    for _ in range(30):
+        run(settings, take(settings, limit=2), said(Kind.OK, Category.UNKNOWN, usage=Usage(2_000, 0, 0, 500, 0)))
+        time.pass_(1)
+
+    with database.reading() as session:
+        done = dict(
+            session.exec(
+                select(Case.submitted_by, func.count())
+                .where(Case.state == "waiting_for_review")
+                .group_by(col(Case.submitted_by))
+            ).all()
+        )
+    assert done[store.other_submitter.id] == 4
+    assert 1 <= done[store.submitter.id] * CALL <= 0.04e9 + CALL
+    assert "1 submitter has used up" in lane(store, settings).why
+
+
+def test_a_case_that_would_cost_more_than_its_cap_goes_to_a_person_with_the_reason(store: Store, time: Time) -> None:
+    settings = connected(store, cap_case=0.009, attempts=20, model_max_tokens=500)
+    submit(store)
+    for _ in range(20):
+        run(settings, take(settings), DEAR)
+        time.pass_(60)
+
+    (case,) = [row.case for row in cases.listed(None)]
+    assert (case.state, case.category) == ("escalated", "spending_cap")
+    assert "above its cap of 0.009" in (case.reason or "")
+    assert 0 < spent() <= 0.009e9 + CALL
+
+
+def test_what_may_have_been_billed_and_nobody_knows_stays_booked_with_the_most_that_it_can_be(
+    store: Store, time: Time
+) -> None:
+    settings = connected(store, model_max_tokens=500)
+    submit(store, 2)
+    taken = take(settings)
+    with database.reading() as session:
+        aside = lanes.spent(session, day=admission.day_of(clock.now()))[lanes.ALL]
+
+    run(settings, taken[:1], said(Kind.TRANSIENT, Category.TIMEOUT, detail="no answer", usage=None))
+    run(settings, taken[1:], drive.says())
+
+    with database.reading() as session:
+        booked = lanes.spent(session, day=admission.day_of(clock.now()))
+    known = sum(one.cost_nano_dollars or 0 for one in attempts())
+    lost = next(one.reserved_nano_dollars for one in attempts() if one.cost_status == "unknown")
+    assert booked[lanes.ALL] == known + (lost or 0) == booked[str(store.submitter.id)]
+    assert booked[lanes.ALL] < aside
+
+
+# --- The second model -------------------------------------------------------------------------------------------------
+
+
+def test_the_second_model_steps_in_for_the_listed_causes_alone_and_the_attempt_says_so(
+    store: Store, time: Time
+) -> None:
+    settings = connected(store, fallback_model="second-1", fallback_causes="timeout transport")
+    submit(store, 12)
+    run(settings, take(settings, limit=5), DOWN)
+    taken = take(settings)
+    assert [work.lane for work in taken if isinstance(work, ToPropose)] == [FALLBACK] * 7
+
+    run(settings, taken, drive.says(model_asked="second-1", model_answered="second-1"))
+    named = {one.model_asked for one in attempts() if one.kind == "ok"}
+    assert named == {"second-1"}
+
+    time.pass_(10)
+    (probe,) = take(settings)  # Whether the first is well again is tried all the while.
+    assert isinstance(probe, ToPropose)
+    assert (probe.lane, probe.probe) == (MODEL, True)
+
+
+def test_a_cause_that_is_not_listed_waits_for_the_first_model(store: Store, time: Time) -> None:
+    settings = connected(store, fallback_model="second-1", fallback_causes="timeout")
+    submit(store, 12)
+    run(settings, take(settings, limit=5), DOWN)
+
+    assert take(settings) == []
+
+
+def test_when_no_model_answers_by_the_deadline_a_person_decides_and_the_reason_says_why(
+    store: Store, time: Time
+) -> None:
+    settings = connected(store, fallback_model="second-1")
+    submit(store, 3)
+    for _ in range(75):
+        run(settings, take(settings), DOWN)
+        claims.expire(settings=settings, now=clock.now())
+        time.pass_(60)
+
+    assert states(store) == {"escalated": 3}
+    reasons = {row.case.reason for row in cases.listed(None)}
+    assert all("deadline" in (reason or "") or "tries" in (reason or "") for reason in reasons), reasons
+
+
+# --- People -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_lane_lets_nothing_out_until_somebody_resumes_it(store: Store, time: Time) -> None:
+    settings = store.settings
+    submit(store)
+
+    admission.pause(MODEL, "The provider is being changed.", actor=store.lead)
+    assert take(settings) == []
+    standing = lane(store, settings)
+    assert (standing.state, standing.since, standing.waiting) == ("paused", BEGIN, 1)
+    assert standing.why == "Paused by Lead: The provider is being changed."
+
+    with pytest.raises(errors.Forbidden):
+        admission.resume(MODEL, "No.", actor=store.reviewer)
+    with pytest.raises(errors.NotFound, match="there is ledger, model"):
+        admission.pause("nowhere", "No.", actor=store.lead)
+    with pytest.raises(errors.Incomplete):
+        admission.pause(MODEL, "  ", actor=store.lead)
+    admission.resume(MODEL, "Done.", actor=store.administrator)
+
+    assert len(take(settings)) == 1
+    with database.reading() as session:
+        told = [(one.kind, one.actor) for one in events.in_order(session) if one.kind.startswith("lane_")]
+    assert told == [("lane_paused", str(store.lead.id)), ("lane_resumed", str(store.administrator.id))]
+
+
+def test_resuming_a_lane_that_stopped_by_itself_sends_the_next_probe_at_once(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 3)
+    run(settings, take(settings, limit=1), said(Kind.BLOCKED, Category.CONFIGURATION))
+    assert take(settings) == []
+
+    admission.resume(MODEL, "The key is new.", actor=store.lead)
+
+    assert len(take(settings)) == 1
+
+
+# --- Receivers --------------------------------------------------------------------------------------------------------
+
+
+class Answers(drive.Scripted):
+    """A receiver that always answers this."""
+
+    def __init__(self, ledger: Ledger, answer: Answer) -> None:
+        super().__init__(ledger)
+        self.answer, self.sent = answer, 0
+
+    def apply(self, sending: Sending) -> Answer:
+        del sending
+        self.sent += 1
+        return self.answer
+
+
+def approve_all(store: Store) -> None:
+    for row in cases.listed(store.lead, limit=1_000):
+        seen = cases.view(row.case.id, actor=store.reviewer)
+        actions.decide(
+            seen.case.id, actions.Verdict.APPROVE, actor=store.reviewer, settings=store.settings, digest=seen.digest,
+            values=dict(drive.proposal(destination="store_credit").model_dump(mode="json")),
+        )  # fmt: skip
+
+
+def orders(store: Store, number: int) -> None:
+    for n in range(number):
+        order = drive.request().orders[0].model_copy(update={"id": f"A-{n}"})
+        drive.submit(store, key=f"order {n}", body=drive.request(orders=[order]))
+    drive.until_idle(store.settings)
+    approve_all(store)
+
+
+def test_a_dead_receiver_gets_few_sends_however_many_wait_and_models_go_on(store: Store, time: Time) -> None:
+    orders(store, 20)
+    dead = Answers(Ledger(store.settings.ledger_store_url), Answer("not_sent", detail="ConnectError"))
+    submit(store, 3, body=drive.request(orders=[]))
+    for _ in range(300):
+        drive.step(store.settings, receivers={"ledger": dead})
+        time.pass_(1)
+
+    assert breaker.FAILURES <= dead.sent <= 20 + 10
+    assert states(store)["waiting_for_review"] == 3
+    assert lane(store, store.settings, "ledger").state == "stopped"
+
+    for _ in range(600):
+        drive.step(store.settings)
+        time.pass_(1)
+    assert states(store) == {"waiting_for_review": 3, "completed": 20}
+
+
+def test_a_receiver_that_knows_our_key_with_other_contents_is_paused_until_a_person_has_looked(
+    store: Store, time: Time
+) -> None:
+    orders(store, 2)
+    other = Answers(Ledger(store.settings.ledger_store_url), Answer("broken", detail="422 key_reused"))
+    taken = claims.claim(holder=drive.HOLDER, lane="ledger", limit=1, settings=store.settings, now=clock.now())
+    runs = [drive.run(work, store.settings, drive.says(), {"ledger": other}) for work in taken]
+    record.record_all(runs, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+
+    assert claims.claim(holder="x", lane="ledger", limit=5, settings=store.settings, now=clock.now()) == []
+    standing = lane(store, store.settings, "ledger")
+    assert standing.state == "paused"
+    assert "with other contents (422 key_reused)" in standing.why
+
+
+def test_all_workers_together_keep_to_the_sends_per_minute_of_a_receiver(store: Store, time: Time) -> None:
+    orders(store, 6)
+    settings = store.settings.model_copy(update={"receiver_per_minute": 4})
+
+    sent = [
+        work
+        for n in range(5)
+        for work in claims.claim(holder=f"h:{n}", lane="ledger", limit=1, settings=settings, now=clock.now())
+    ]
+
+    assert len(sent) == 4
+
+
+def test_work_for_a_receiver_that_is_not_connected_waits_and_everybody_is_told(store: Store, time: Time) -> None:
+    orders(store, 1)
+    with database.transaction() as session:
+        notes = admission.missing(session, connected=[], now=clock.now())
+    assert [one.kind for one in notes] == ["lane_stopped"]
+
+    standing = lane(store, store.settings, "ledger")
+    assert "no receiver called ledger is connected" in standing.why
+    drive.step(store.settings)  # A worker that has it: the probe goes through, and the lane is open again.
+    assert lane(store, store.settings, "ledger").state == "open"
+
+
+# --- Prompt versions --------------------------------------------------------------------------------------------------
+
+
+def test_the_prompt_that_a_lead_chose_is_sent_and_the_attempt_names_it(store: Store) -> None:
+    asked: list[Prompt] = []
+
+    async def ask(prompt: Prompt, **_: Any) -> Reply:
+        asked.append(prompt)
+        reply: Reply = await drive.says()(prompt)
+        return replace(reply, model_asked=store.settings.model_name)
+
+    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=store.settings)
+    drive.submit(store, key="before")
+    run(store.settings, take(store.settings), ask)
+    prompts.choose("refunds", digest[:12], "Try it.", actor=store.lead)
+    drive.submit(store, key="after")
+    run(store.settings, take(store.settings), ask)
+    prompts.choose("refunds", None, "It was worse.", actor=store.lead)
+    drive.submit(store, key="again")
+    run(store.settings, take(store.settings), ask)
+
+    assert [one.instructions == "Be brief." for one in asked] == [False, True, False]
+    named = [one.prompt_version for one in sorted(attempts(), key=lambda one: one.started_at)]
+    assert [one == digest for one in named] == [False, True, False]
+    assert named[0] == named[2]
+    written = next(one for one in prompts.listed("refunds", actor=store.lead) if one.digest == digest)
+    assert (written.written_by, written.why, written.attempts, written.chosen) == ("Lead", "Shorter.", 1, False)
+    assert [choice.why for choice, _ in prompts.choices("refunds")] == ["It was worse.", "Try it."]
+    assert verify.verify().holds
+
+
+def test_only_a_lead_writes_and_chooses_prompts(store: Store) -> None:
+    with pytest.raises(errors.Forbidden):
+        prompts.write("refunds", "Pay all.", "Why not.", actor=store.reviewer, settings=store.settings)
+    with pytest.raises(errors.Forbidden):
+        prompts.choose("refunds", None, "Why not.", actor=store.administrator)
+    with pytest.raises(errors.NotFound):
+        prompts.choose("refunds", "0123456789", "Which?", actor=store.lead)
+    with pytest.raises(errors.Forbidden):
+        prompts.listed("refunds", actor=store.submitter)
