@@ -320,16 +320,21 @@ def test_a_submitter_who_has_used_up_the_day_keeps_nobody_else_waiting(store: St
 
 
 def test_a_case_that_would_cost_more_than_its_cap_goes_to_a_person_with_the_reason(store: Store, time: Time) -> None:
-    settings = connected(store, cap_case=0.009, attempts=20, model_max_tokens=500)
     submit(store)
-    for _ in range(20):
-        run(settings, take(settings), DEAR)
-        time.pass_(60)
+    (one,) = take(connected(store, model_max_tokens=500))
+    assert isinstance(one, ToPropose)
+    assert one.reserved is not None
+    cap = (one.reserved + CALL // 2) / 1e9  # Room for one call and not for a second after it.
+    settings = connected(store, cap_case=cap, attempts=20, model_max_tokens=500)
+    run(settings, [one], DEAR)
+    time.pass_(60)
+
+    run(settings, take(settings), DEAR)
 
     (case,) = [row.case for row in cases.listed(None)]
     assert (case.state, case.category) == ("escalated", "spending_cap")
-    assert "above its cap of 0.009" in (case.reason or "")
-    assert 0 < spent() <= 0.009e9 + CALL
+    assert "above its cap of" in (case.reason or "")
+    assert [(attempt.calls, attempt.cost_nano_dollars) for attempt in attempts()] == [(1, CALL), (0, None)]
 
 
 def test_what_may_have_been_billed_and_nobody_knows_stays_booked_with_the_most_that_it_can_be(
