@@ -403,7 +403,7 @@ def _give_back(
             held=[(one.case.id, one.case.epoch) for one in returned],
             values={
                 "kind": "lost", "category": str(Category.LOST), "ended_at": now,
-                "error": "The worker stopped before it could record the outcome.",
+                "reason": "The worker stopped before it could record the outcome.",
             },
         )  # fmt: skip
         for one in returned:

@@ -7,17 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from sqlalchemy.exc import DBAPIError
 
 from core import (
-    acting,
     actions,
     backups,
     cases,
@@ -26,10 +23,9 @@ from core import (
     imports,
     installation,
     lifecycle,
-    logs,
     metrics,
     migrating,
-    outage,
+    operating,
     people,
     reconcile,
     seeding,
@@ -37,12 +33,16 @@ from core import (
     submissions,
     verify,
 )
-from core import settings as settings_
 from core.actions import Verdict
-from core.permissions import Act, Role, Who
+from core.permissions import Act, Role
 from core.receivers.ledger import Ledger
-from core.settings import Settings
 from core.settling import Finding
+from core.terminal import As, CaseId, Json, Reason, Version
+from core.terminal import done as _done
+from core.terminal import opened as _opened
+from core.terminal import print_json as _print
+from core.terminal import refusals as _refusals
+from core.terminal import refuse as _refuse
 from core.trials import scratch
 from core.worker import Worker
 from storage import database
@@ -56,14 +56,9 @@ app = typer.Typer(
 )
 person_app = typer.Typer(help="People who may sign in and act.", no_args_is_help=True)
 app.add_typer(person_app, name="person")
-
-As = Annotated[str, typer.Option("--as", metavar="EMAIL", help="Who does this.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-CaseId = Annotated[str, typer.Argument(metavar="ID", help="The case's id or its number.")]
-Version = Annotated[
-    int | None, typer.Option("--version", min=1, help="The version that was shown; refused when the case has moved.")
-]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the case.")]
+app.add_typer(operating.lane_app, name="lane")
+app.add_typer(operating.doubt_app, name="doubt")
+app.add_typer(operating.prompt_app, name="prompt")
 
 
 def main() -> None:
@@ -167,11 +162,14 @@ def restore(
 
 
 @app.command("reconcile")
-def reconcile_(as_json: Json = False) -> None:
+def reconcile_(
+    receiver: Annotated[str, typer.Option("--receiver", metavar="NAME", help="Ask this one alone.")] = "",
+    as_json: Json = False,
+) -> None:
     """Compare our effects with what the receivers hold; after a restore, leave restored mode. Exit 1: people must look
     at a difference."""
     with _opened() as settings:
-        report = reconcile.run(settings=settings, receivers=installation.receivers(settings))
+        report = reconcile.run(settings=settings, receivers=installation.receivers(settings), only=receiver or None)
         _print(report.as_json()) if as_json else print(report.as_text())
         if report.findings:
             raise typer.Exit(1)
@@ -622,48 +620,6 @@ def metrics_(
 # --- What the commands share ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _opened(*, create: bool = False, moved: bool = False) -> Iterator[Settings]:
-    """Settings and an open store."""
-    with _refusals() as settings:
-        installation.open_(settings, create=create, moved=moved)
-        yield settings
-
-
-@contextmanager
-def _refusals() -> Iterator[Settings]:
-    """Settings; every refusal ends with one line on stderr and exit 1."""
-    try:
-        settings = settings_.load()
-        logs.set_up(settings.log_level)
-        yield settings
-    except outage.Away as error:
-        _refuse(str(outage.not_saved(error)))
-    except (errors.CountersignError, database.StoreError) as error:
-        _refuse(str(error))
-    except DBAPIError as error:
-        _refuse(f"not saved: the database did not answer ({type(error.orig).__name__})")
-    except OSError as error:
-        _refuse(f"{error.filename or 'a file'} cannot be used: {error.strerror or type(error).__name__}")
-    except UnicodeError:
-        _refuse("what was given holds bytes that are not UTF-8 text")
-    finally:
-        database.use(None)
-
-
-def _done(act: Callable[[Who], acting.Done], email: str, as_json: bool) -> None:
-    done = act(people.find(email))
-    if as_json:
-        _print(
-            {
-                "case": str(done.case_id), "number": done.number, "state": done.state, "step": done.step,
-                "outcome": done.outcome, "version": done.version, "message": done.message,
-            }
-        )  # fmt: skip
-    else:
-        print(done.message)
-
-
 def _cases(number: int) -> str:
     return f"{number:,} case{'' if number == 1 else 's'}"
 
@@ -672,11 +628,6 @@ def _said(table: str, rows: int) -> None:
     """How far a long copy is, for whoever watches."""
     if sys.stderr.isatty():
         print(f"{table}: {rows:,} rows", file=sys.stderr)
-
-
-def _refuse(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
-    raise typer.Exit(1)
 
 
 def _text_of(file: str) -> str:
@@ -729,7 +680,3 @@ def _left() -> str:
     places = cases.overview().places
     open_ = {place: n for place, n in places.items() if n and place.startswith(("pending", "processing", "retrying"))}
     return ", ".join(f"{n} {place}" for place, n in open_.items()) or "nothing is left"
-
-
-def _print(value: Any, indent: int | None = 2) -> None:
-    print(json.dumps(value, indent=indent, ensure_ascii=False))

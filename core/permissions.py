@@ -34,6 +34,7 @@ class Act(StrEnum):
     REOPEN = "reopen"
     ROLL_BACK = "roll back"
     SETTLE = "settle"
+    LOOK_UP = "look up"
     SEE_METRICS = "see the metrics of"
     SEE_PROMPT = "see the exact text sent for"
     CHOOSE_PROMPT = "choose the prompt of"
@@ -75,6 +76,7 @@ _ROLES: dict[Act, frozenset[Role]] = {
     Act.REOPEN: frozenset({Role.LEAD}),
     Act.ROLL_BACK: frozenset({Role.LEAD}),
     Act.SETTLE: frozenset({Role.LEAD}),
+    Act.LOOK_UP: frozenset({Role.LEAD}),
     Act.SEE_METRICS: frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR, Role.REVIEWER}),
     Act.SEE_PROMPT: frozenset({Role.LEAD, Role.AUDITOR}),
     Act.CHOOSE_PROMPT: frozenset({Role.LEAD}),

@@ -63,6 +63,19 @@ def listed(workflow_name: str, *, actor: Who | None) -> list[Version]:
     ]  # fmt: skip
 
 
+def find(workflow_name: str, digest: str) -> PromptVersion:
+    """The one version whose digest begins so, eight letters or more. Raises `NotFound`."""
+    with database.reading() as session:
+        return _one(session, workflow_name, digest)
+
+
+def _one(session: Session, workflow_name: str, digest: str) -> PromptVersion:
+    found = prompts.beginning(session, workflow=workflow_name, digest=digest) if len(digest) >= 8 else []
+    if len(found) != 1:
+        raise errors.NotFound("There is no such prompt version of this workflow, or more than one begins so.")
+    return found[0]
+
+
 def write(
     workflow_name: str,
     instructions: str,
@@ -107,10 +120,7 @@ def choose(workflow_name: str, digest: str | None, why: str, *, actor: Who, now:
     why = acting.words(why, "reason", acting.LONGEST_NOTE)
     with database.transaction() as session:
         _require_now(session, actor)
-        found = prompts.beginning(session, workflow=kind.name, digest=digest) if digest is not None else []
-        if digest is not None and (len(digest) < 8 or len(found) != 1):
-            raise errors.NotFound("There is no such prompt version of this workflow, or more than one begins so.")
-        whole = found[0].digest if found else None
+        whole = _one(session, kind.name, digest).digest if digest is not None else None
         choice = PromptChoice(
             id=uuid7(), workflow=kind.name, digest=whole, person_id=actor.id, why=why, at=moment
         )  # fmt: skip

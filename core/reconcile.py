@@ -19,7 +19,7 @@ import structlog
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import claims, clock, effects, installation, lifecycle, money, moves, record
+from core import claims, clock, effects, errors, installation, lifecycle, money, moves, record
 from core.executor import Ran, ToSend
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move, Note
@@ -33,6 +33,7 @@ from storage.tables import Attempt, Case, Effect
 log = structlog.get_logger()
 
 HOLDER = "reconciliation"
+MOST_DOUBTS = 500
 OPEN = ("planned", "sending", "in_doubt")
 DERIVED = tuple(product((1, 2, 3), (1, 2, 3), ("apply", "undo")))  # Revision, ordinal, kind: whose key may this be?
 
@@ -108,14 +109,26 @@ def leave_restored_mode(
 
 
 def run(
-    *, settings: Settings, receivers: Mapping[str, Receiver], actor: Actor = SYSTEM, now: datetime | None = None
+    *,
+    settings: Settings,
+    receivers: Mapping[str, Receiver],
+    only: str | None = None,
+    actor: Actor = SYSTEM,
+    now: datetime | None = None,
 ) -> Report:
     """Compare, take over what is certain, write down what is not; restored mode ends when every receiver answered."""
     now = now or clock.now()
+    if only is not None:
+        if only not in receivers:
+            raise errors.NotFound(f"There is no receiver called {only}; there is {', '.join(sorted(receivers))}.")
+        if installation.restored_at() is not None:
+            raise errors.ActionError("In restored mode all receivers are asked together; leave --receiver out.")
+        receivers = {only: receivers[only]}
     was_restored = installation.restored_at() is not None
     if was_restored:
         _give_back_sends(settings, now)
     asked = _ask(receivers)
+    asked.only = only
     found = _compared_alone(asked, receivers, actor, now) if was_restored else _compared(asked, receivers, actor, now)
     taken_over = [
         number for effect_id, receipt in found.ours if (number := _take_over(effect_id, receipt, settings, now))
@@ -146,6 +159,7 @@ class _Asked:
     held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
     listed: set[str] = field(default_factory=set)
     silent: dict[str, str] = field(default_factory=dict)  # Receivers that did not answer, and how.
+    only: str | None = None  # The one receiver that was asked; None: all were.
     owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
 
 
@@ -238,7 +252,7 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
     here = reconciling.effects(session)
     for one in here:
         name = one.receiver
-        if name in asked.silent:
+        if name in asked.silent or asked.only not in (None, name):
             continue
         if name not in receivers:
             sentence = f"There is no receiver {name}, so nobody knows whether case {_number(asked, one)} is done there."
@@ -356,6 +370,38 @@ def _give_back_sends(settings: Settings, now: datetime) -> None:
         held = [(one.id, one.epoch) for one in cases.held(session) if one.step != Step.PROPOSE]
     if held:
         claims.give_back(held, settings=settings, now=now, holder=HOLDER)
+
+
+def look_up_doubts(*, settings: Settings, receivers: Mapping[str, Receiver], now: datetime) -> int:
+    """Ask receivers for the effects in doubt, by key; what they hold is taken over as applied, what they do not hold
+    may still be on its way and stays with people. Returns how many were taken over."""
+    with database.reading() as session:
+        stuck = [case.id for case in cases.stuck(session, limit=MOST_DOUBTS)]
+        doubtful = [
+            (one.id, one.receiver, one.key)
+            for planned in effect_rows.by_case(session, case_ids=stuck).values()
+            for one in planned
+            if one.state == "in_doubt" and one.receiver in receivers
+        ]
+    taken = 0
+    for effect_id, name, key in doubtful:
+        try:
+            receipt = receivers[name].find(key=key)
+        except Exception as error:  # It is asked again at the next look.
+            log.warning("reconcile.not_asked", receiver=name, exc_info=error)
+            continue
+        taken += receipt is not None and take_over(effect_id, receipt, settings=settings, now=now)
+    return taken
+
+
+def take_over(effect_id: UUID, receipt: Receipt, *, settings: Settings, now: datetime) -> bool:
+    """Record an effect, in doubt or still to be sent, that its receiver holds with our key. False: it could not be
+    taken over, because the receiver's record differs from ours or an earlier effect of the case comes first."""
+    with database.reading() as session:
+        effect = session.get(Effect, effect_id)
+    if effect is None or receipt.key != effect.key or not _same(effect, receipt):
+        return False
+    return _take_over(effect_id, receipt, settings, now) is not None
 
 
 def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datetime) -> int | None:

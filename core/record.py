@@ -341,6 +341,7 @@ def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -
         if ran.work.attempt_id is None:
             continue
         row = {**_EMPTY, "attempt": ran.work.attempt_id, "ended_at": ran.ended_at}
+        row["reason"] = getattr(ran.outcome, "reason", None)
         if isinstance(ran.work, ToSend):
             row |= _sending(ran)
         else:

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     receiver_per_minute: int = Field(
         0, ge=0, description="Effects sent per minute to one receiver, all workers together; 0: no limit."
     )
+    reconcile_hours: float = Field(
+        24,
+        ge=0,
+        le=24 * 30,
+        description="A worker compares all effects with the receivers at its start and this often; 0: never.",
+    )
     case_deadline_seconds: Seconds = Field(3_600, description="Machine work on a case that takes longer escalates.")
     answer_deadline_seconds: Seconds = Field(7 * 86_400, description="An unanswered question escalates after this.")
     review_deadline_seconds: Seconds = Field(2 * 86_400, description="A case not reviewed by then escalates.")

@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
 EXPIRE_SECONDS = 10.0
+DOUBT_SECONDS = 600.0  # Between looks for what is in doubt.
 DRAIN_SECONDS = 8.0
 RECORD_BATCH = 128
 GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
@@ -139,6 +140,16 @@ class Worker:
         self._scheduler.add_job(self._wake.set, "interval", seconds=TICK_SECONDS, id="tick", executor="tick")
         for name, step, seconds in ticks:
             self._scheduler.add_job(_careful(name, step), "interval", seconds=seconds, id=name)
+        at_once = datetime.now(UTC)
+        self._scheduler.add_job(
+            _careful("doubts", self.look_up_doubts), "interval", seconds=DOUBT_SECONDS, id="doubts",
+            next_run_time=at_once,
+        )  # fmt: skip
+        if self._settings.reconcile_hours:
+            self._scheduler.add_job(
+                _careful("compare", self.compare), "interval", hours=self._settings.reconcile_hours, id="compare",
+                next_run_time=at_once,
+            )  # fmt: skip
         self._scheduler.start()
         log.info("worker.started", holder=self.holder, model=self._model.name)
         self._wake.set()
@@ -285,6 +296,18 @@ class Worker:
         report = reconcile.leave_restored_mode(settings=self._settings, receivers=self._receivers, actor=by)
         if report is not None and not report.is_restored:
             self.wake()
+
+    def look_up_doubts(self) -> int:
+        """Ask receivers for what is in doubt; what they hold is taken over. Returns how many effects were."""
+        taken = reconcile.look_up_doubts(settings=self._settings, receivers=self._receivers, now=clock.now())
+        if taken:
+            self.wake()
+        return taken
+
+    def compare(self) -> None:
+        """Compare all effects with what the receivers hold, and write down what differs."""
+        by = Actor("worker", self.holder)
+        reconcile.run(settings=self._settings, receivers=self._receivers, actor=by)
 
     # --- Inside -----------------------------------------------------------------------------------------------------
 

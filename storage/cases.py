@@ -37,9 +37,9 @@ LAST_NUMBER = "case_number"
 _CASES = table(Case)
 _ATTEMPTS = table(Attempt)
 CLOSED = (
-    "kind", "category", "error", "ended_at", "seconds", "calls", "builtin", "prompt_version", "submission_digest",
-    "model_asked", "model_answered", "fingerprint", "request_id", "fresh_input", "cache_read", "cache_write",
-    "visible_output", "reasoning", "cost_status", "cost_nano_dollars", "cost_source",
+    "kind", "category", "error", "reason", "ended_at", "seconds", "calls", "builtin", "prompt_version",
+    "submission_digest", "model_asked", "model_answered", "fingerprint", "request_id", "fresh_input", "cache_read",
+    "cache_write", "visible_output", "reasoning", "cost_status", "cost_nano_dollars", "cost_source",
 )  # fmt: skip
 _CLOSE = (
     update(_ATTEMPTS).where(_ATTEMPTS.c.id == bindparam("attempt")).values({name: bindparam(name) for name in CLOSED})

@@ -299,7 +299,8 @@ class Attempt(SQLModel, table=True):
     effect_id: UUID | None = Field(default=None, index=True)  # No foreign key: it would close a ring of them.
     kind: str = Field(default="open", max_length=16)  # open, then the kind of the answer.
     category: str | None = Field(default=None, max_length=32)
-    error: str | None = Field(default=None, sa_type=Text)
+    error: str | None = Field(default=None, sa_type=Text)  # Codes and counts.
+    reason: str | None = Field(default=None, sa_type=Text)  # What came of it, in a sentence for people.
     eligible_at: datetime  # When it could have started: what queue time counts from.
     started_at: datetime
     ended_at: datetime | None = None

@@ -4,7 +4,7 @@ The guard is a comfort; every action asks again inside its transaction. The pers
 middleware sets, the role from the store at every run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,9 +13,10 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import outage, people
+from core import installation, outage, people
 from core import settings as settings_
 from core.permissions import Role, Who
+from core.receivers import Receiver
 from core.settings import Settings
 
 COOKIE = "countersign"
@@ -41,6 +42,7 @@ PAGES: dict[str, Entry] = {
     "submit": Entry("New case", "add_circle", "Work", _DECIDERS | {Role.SUBMITTER}),
     "cases": Entry("Cases", "list_alt", "Insight", _ALL),
     "metrics": Entry("Metrics", "monitoring", "Insight", _ALL - {Role.SUBMITTER}),
+    "integrations": Entry("Integrations", "hub", "Repair", frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR})),
     "rollback": Entry("Rollback", "undo", "Repair", frozenset({Role.LEAD})),
     "case": Entry("Case", "description", "Work", _ALL, listed=False),
 }
@@ -51,6 +53,7 @@ _given: tuple[Settings, Callable[[], None]] | None = None
 def use(settings: Settings, *, wake: Callable[[], None] = lambda: None) -> None:
     """Give the pages the settings of this process, and what wakes its worker. `app.py` calls it once."""
     global _given  # noqa: PLW0603 - one process, one set of settings.
+    receivers.cache_clear()
     _given = (settings, wake)
 
 
@@ -62,6 +65,12 @@ def settings() -> Settings:
 @cache
 def _loaded() -> Settings:
     return settings_.load()
+
+
+@cache
+def receivers() -> Mapping[str, Receiver]:
+    """The receivers of this process, for looking something up there."""
+    return installation.receivers(settings())
 
 
 def wake() -> None:

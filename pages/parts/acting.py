@@ -1,22 +1,16 @@
 """What a person may do to a case besides deciding it: buttons where the table of moves and the role allow it."""
 
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
-from core import acting, actions, cases, lifecycle, settling
+from core import acting, actions, cases, clock, lifecycle
 from core.actions import Verdict
 from core.lifecycle import Verb
 from core.moves import place_of
 from core.permissions import Act, Who
-from core.settling import Finding
-from pages.parts import access, notice, panel
-
-_FINDINGS = {
-    Finding.APPLIED: "It was applied",
-    Finding.NOT_APPLIED: "It was not applied",
-    Finding.RESEND: "Not applied for certain: send the same key again",
-}
+from pages.parts import access, doubtful, notice, panel
 
 
 def may_answer(seen: cases.View, who: Who) -> bool:
@@ -53,6 +47,8 @@ def buttons(seen: cases.View, *, who: Who) -> None:
             access.go("review", case=number)
         if rolls and st.button("Roll back", icon=":material/undo:", key="case.roll_back"):
             access.go("rollback", case=number)
+        if any(map(_doubtful, seen.effects)) and cases.refusal(seen, Act.LOOK_UP, who) is None:
+            doubtful.look_up_button(seen.case.id, who=who, key="case.look_up")
         for label, name, icon in offered:
             panel.opener(label, f"{name}.{number}", key=f"case.{name}", icon=f":material/{icon}:")
     _panels(seen, who)
@@ -95,16 +91,12 @@ def _panels(seen: cases.View, who: Who) -> None:
         hint="The case goes back to review.",
         do=lambda words: actions.reopen(case.id, words, actor=who, settings=settings, version=version),
     )
-    panel.ask(
-        f"settle.{number}",
-        f"Settle case {number}",
-        label="Evidence: what you saw at the receiver",
-        confirm="Record the finding",
-        hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
-        choices=("What did you find?", [str(one) for one in _FINDINGS], lambda one: _FINDINGS[Finding(one)]),
-        do=lambda words: settling.settle(case.id, Finding.APPLIED, words, actor=who, version=version),
-        do_choice=lambda chosen, words: settling.settle(case.id, Finding(chosen), words, actor=who, version=version),
-    )
+    in_time = all(one.send_before is None or clock.now() < one.send_before for one in seen.effects if _doubtful(one))
+    doubtful.settle_panel(case.id, number, version, can_resend=in_time, who=who)
+
+
+def _doubtful(effect: Any) -> bool:
+    return bool(effect.state == "in_doubt")
 
 
 def _confirm(title: str, words: str, label: str, do: partial[acting.Done]) -> None:

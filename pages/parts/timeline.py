@@ -10,6 +10,7 @@ import streamlit as st
 from core import cases, errors, money, permissions
 from core.lifecycle import Step
 from core.permissions import Act, Who
+from core.settings import FALLBACK
 from pages.parts import badges, choices, plain, times
 from pages.parts.edits import changes
 
@@ -47,6 +48,7 @@ _WORDS = {
     "refused_act": "An action was refused",
     "late": "A late result was set aside",
     "mismatch": "The receiver's record differs from ours",
+    "looked_up": "Looked up at the receiver",
 }
 _STEPS = {Step.PROPOSE: "proposal", Step.REVIEW: "review", Step.APPLY: "effect", Step.UNDO: "undo"}
 _ENDS = {
@@ -61,7 +63,15 @@ _ENDS = {
     "impossible": "cannot be answered",
     "bug": "an error of ours",
     "rejected": "the receiver refused",
+    "applied": "applied",
+    "partial": "applied in part",
     "unknown": "outcome unknown",
+    "pending": "taken, not done yet",
+    "held": "asked to wait",
+    "not_sent": "not sent",
+    "misconfigured": "the receiver refused us",
+    "broken": "key known with other contents",
+    "lost": "the worker stopped",
 }
 
 
@@ -104,6 +114,8 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
             _question(seen, event.at)
         attempt = attempts.get(str(event.data.get("attempt")))
         if attempt is not None:
+            if attempt.reason:
+                plain.quiet(attempt.reason, indent=True)
             _attempt(seen, attempt, who=who, key=f"{key}-{attempt.n}")
 
 
@@ -146,6 +158,8 @@ def _attempt_facts(attempt: Any) -> list[tuple[str, str]]:
     rows = [("Started", times.exact(attempt.started_at))]
     if attempt.step == "propose":
         rows.append(("Model", "Built-in rules: no model called" if attempt.builtin else _model(attempt)))
+        if attempt.lane == FALLBACK:
+            rows.append(("Second model", "used because the first could not answer"))
         rows.append(("Prompt version", (attempt.prompt_version or "–")[:16]))
         rows.append(("Tokens", _tokens(attempt)))
         rows.append(("Cost", cost_words(attempt)))

@@ -21,6 +21,7 @@ ALLOWED: dict[Act, tuple[str, str]] = {
     Act.REOPEN: ("lead", ""),
     Act.ROLL_BACK: ("lead", "lead"),
     Act.SETTLE: ("lead", ""),
+    Act.LOOK_UP: ("lead", "lead"),
     Act.SEE_METRICS: ("reviewer lead administrator auditor", "reviewer lead administrator auditor"),
     Act.SEE_PROMPT: ("lead auditor", "lead auditor"),
     Act.CHOOSE_PROMPT: ("lead", "lead"),

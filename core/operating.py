@@ -1,0 +1,130 @@
+"""What operators do from a terminal: lanes, effects in doubt, prompt versions."""
+
+from typing import Annotated
+
+import typer
+
+from core import admission, cases, doubts, installation, people, prompts
+from core.terminal import As, CaseId, Json, Reason, done, opened, print_json
+
+lane_app = typer.Typer(help="The ways out, to models and receivers: what stops them.", no_args_is_help=True)
+doubt_app = typer.Typer(help="Effects of which nobody knows whether they were applied.", no_args_is_help=True)
+prompt_app = typer.Typer(help="Prompt versions: who wrote them, and which one is used.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="model, fallback, or a receiver.")]
+Workflow = Annotated[str, typer.Option("--workflow")]
+
+
+# --- Lanes ------------------------------------------------------------------------------------------------------------
+
+
+@lane_app.command("list")
+def lane_list(as_json: Json = False) -> None:
+    """Every lane: open, or what stops it, since when, why, and what to do."""
+    with opened() as settings:
+        found = admission.standing(settings)
+        if as_json:
+            print_json([one.as_json() for one in found])
+        for one in [] if as_json else found:
+            since = f" since {one.since:%F %T} UTC" if one.since else ""
+            print(f"{one.name:<12} {one.state}{since}  {one.waiting} due")
+            if one.why:
+                print(f"             {one.why} {one.do}")
+
+
+@lane_app.command("pause")
+def lane_pause(name: Name, as_: As, reason: Reason) -> None:
+    """Let nothing out through a lane until somebody resumes it; what is under way ends."""
+    with opened():
+        admission.pause(name, reason, actor=people.find(as_))
+        print(f"{name} is paused.")
+
+
+@lane_app.command("resume")
+def lane_resume(name: Name, as_: As, reason: Reason) -> None:
+    """Let a paused lane out again; one that stopped by itself tries at once."""
+    with opened():
+        admission.resume(name, reason, actor=people.find(as_))
+        print(f"{name} goes on.")
+
+
+# --- Doubts -----------------------------------------------------------------------------------------------------------
+
+
+@doubt_app.command("list")
+def doubt_list(as_json: Json = False) -> None:
+    """Every effect in doubt: receiver, key, since when, what is known; `settle` settles one."""
+    with opened():
+        found = doubts.listed(None)
+        if as_json:
+            print_json([one.as_json() for one in found])
+        for one in [] if as_json else found:
+            print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
+            print(f"    {one.reason}")
+            print(f"    key {one.key}, sent {one.tries} times, last answer: {one.last_answer or 'none'}")
+
+
+@doubt_app.command("lookup")
+def doubt_lookup(id_: CaseId, as_: As, as_json: Json = False) -> None:
+    """Ask the receiver now; what it holds with our key is taken over as applied."""
+    with opened() as settings:
+        receivers = installation.receivers(settings)
+        done(
+            lambda actor: doubts.look_up(cases.resolve(id_), actor=actor, settings=settings, receivers=receivers),
+            as_,
+            as_json,
+        )
+
+
+# --- Prompts ----------------------------------------------------------------------------------------------------------
+
+
+@prompt_app.command("list")
+def prompt_list(workflow: Workflow = "refunds", as_json: Json = False) -> None:
+    """Every prompt version of a workflow, newest first; * is the one that was chosen."""
+    with opened():
+        found = prompts.listed(workflow, actor=None)
+        if as_json:
+            print_json([
+                {"digest": one.digest, "model": one.model, "registered_at": one.registered_at.isoformat(),
+                 "written_by": one.written_by, "why": one.why, "chosen": one.chosen, "attempts": one.attempts}
+                for one in found
+            ])  # fmt: skip
+        for one in [] if as_json else found:
+            mark = "*" if one.chosen else " "
+            whose = f"written by {one.written_by}: {one.why}" if one.written_by else "came with the program"
+            print(f"{mark} {one.digest[:12]}  {one.registered_at:%F %T}  {one.attempts} attempts  {whose}")
+
+
+@prompt_app.command("show")
+def prompt_show(digest: str, workflow: Workflow = "refunds") -> None:
+    """The instructions of one version, as they are sent."""
+    with opened():
+        print(prompts.find(workflow, digest).instructions)
+
+
+@prompt_app.command("write")
+def prompt_write(
+    file: Annotated[typer.FileText, typer.Argument(metavar="FILE|-", help="The instructions, as text.")],
+    as_: As,
+    reason: Reason,
+    workflow: Workflow = "refunds",
+) -> None:
+    """Register a version; nothing uses it until it is chosen."""
+    with opened() as settings:
+        digest = prompts.write(workflow, file.read(), reason, actor=people.find(as_), settings=settings)
+        print(digest)
+
+
+@prompt_app.command("choose")
+def prompt_choose(
+    digest: Annotated[str, typer.Argument(metavar="DIGEST|program", help="Or the program's own.")],
+    as_: As,
+    reason: Reason,
+    workflow: Workflow = "refunds",
+) -> None:
+    """Use this version from the next call on."""
+    with opened():
+        wanted = None if digest == "program" else digest
+        prompts.choose(workflow, wanted, reason, actor=people.find(as_))
+        print("The program's own prompt is used." if wanted is None else f"{digest} is used.")

@@ -1,0 +1,27 @@
+"""Integrations: every way out of the program, what stops it, and the effects of which nobody knows what became."""
+
+import streamlit as st
+
+from core import admission, doubts
+from core.permissions import Act, may
+from pages.parts import access, doubtful, lanes
+
+who = access.open_page("integrations")
+st.title("Integrations")
+
+st.subheader("Ways out", anchor=False)
+st.caption("Models and receivers. What is due waits while its lane is stopped or paused; nothing is lost.")
+standing = admission.standing(access.settings())
+for lane in standing:
+    lanes.show(lane, may_run=may(who, Act.RUN_LANES) is None)
+for lane in standing:
+    lanes.panels(lane, who=who)
+
+st.subheader("Outcomes in doubt", anchor=False)
+found = doubts.listed(who)
+if not found:
+    st.caption("Of every effect that was sent it is known what became of it.")
+for doubt in found:
+    doubtful.show(doubt, who=who)
+for doubt in found:
+    doubtful.panels(doubt, who=who)

@@ -1,0 +1,69 @@
+"""One effect in doubt: what is known of it, and the ways to settle it."""
+
+from uuid import UUID
+
+import streamlit as st
+
+from core import doubts, settling
+from core.permissions import Act, Who, may
+from core.settling import Finding
+from pages.parts import access, notice, panel, plain, times
+
+FINDINGS = {
+    Finding.APPLIED: "It was applied",
+    Finding.NOT_APPLIED: "It was not applied",
+    Finding.RESEND: "Not applied for certain: send the same key again",
+}
+
+
+def show(doubt: doubts.Doubt, *, who: Who) -> None:
+    """The effect in a frame, with its owner, its age, the evidence so far, and the buttons that are safe."""
+    with st.container(border=True, key=f"doubt-{doubt.key[:16]}", gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            access.link("case", f"Case {doubt.number}", icon=":material/description:", case=doubt.number)
+            st.caption(f"{times.ago(doubt.since)} · a lead settles it", width="content")
+            st.space("stretch")
+            if may(who, Act.LOOK_UP) is None:
+                look_up_button(doubt.case_id, who=who, key=f"doubt.{doubt.key[:16]}.look_up")
+            if may(who, Act.SETTLE) is None:
+                panel.opener(
+                    "Settle", f"settle.{doubt.number}", key=f"doubt.{doubt.key[:16]}.settle",
+                    icon=":material/fact_check:",
+                )  # fmt: skip
+        plain.strong(f"{'Undo: ' if doubt.kind == 'undo' else ''}{doubt.sentence}", size=".98rem")
+        plain.text(doubt.reason)
+        resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
+        rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
+        rows += [("Sent", f"{doubt.tries} times"), ("Same key can be sent again", resend)]
+        rows += [("First finding", doubt.first_finding or "nobody yet; two leads must find the same")]
+        plain.facts(rows)
+
+
+def look_up_button(case_id: UUID, *, who: Who, key: str) -> None:
+    """Ask the receiver now."""
+    st.button("Look up", key=key, icon=":material/search:", on_click=_look_up, args=(case_id, who))
+
+
+def _look_up(case_id: UUID, who: Who) -> None:
+    settings = access.settings()
+    notice.act(lambda: doubts.look_up(case_id, actor=who, settings=settings, receivers=access.receivers()))
+
+
+def panels(doubt: doubts.Doubt, *, who: Who) -> None:
+    """The side panel that settles it."""
+    settle_panel(doubt.case_id, doubt.number, doubt.version, can_resend=doubt.can_resend, who=who)
+
+
+def settle_panel(case_id: UUID, number: int, version: int, *, can_resend: bool, who: Who) -> None:
+    """Record what was found; what cannot be done safely any more is not offered."""
+    offered = [one for one in FINDINGS if one is not Finding.RESEND or can_resend]
+    panel.ask(
+        f"settle.{number}",
+        f"Settle case {number}",
+        label="Evidence: what you saw at the receiver",
+        confirm="Record the finding",
+        hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
+        choices=("What did you find?", [str(one) for one in offered], lambda one: FINDINGS[Finding(one)]),
+        do=lambda words: settling.settle(case_id, Finding.APPLIED, words, actor=who, version=version),
+        do_choice=lambda chosen, words: settling.settle(case_id, Finding(chosen), words, actor=who, version=version),
+    )
