@@ -125,7 +125,7 @@ def look_up(
             said.append(f"the {one.receiver} holds {receipt.reference}")
             facts.append({"key": one.key, "found": "yes"})
     with database.transaction() as session:
-        note = Note("looked_up", acting.by(actor), case_id, {"effects": facts})
+        note = Note("looked_up", acting.by(actor), case_id, {"asked": facts})
         moves.note(session, [note], now=moment)
         after = cases.get(session, case_id=case_id)
         assert after is not None

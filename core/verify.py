@@ -17,12 +17,13 @@ from uuid import UUID
 
 from sqlmodel import Session, select
 
-from core import audit, clock, effects, lifecycle, money, moves
+from core import admission, audit, clock, effects, lifecycle, money, moves
 from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.permissions import Role
 from core.receivers.ledger import Ledger
-from storage import cases, copies, database, events, installations
-from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Person, Proposal, Receipt, Request
+from core.settings import MODEL
+from storage import cases, copies, database, events, installations, lanes
+from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Person, Proposal, Receipt, Request, Spending
 
 MOST_SHOWN = 20
 LATE = timedelta(seconds=30)
@@ -106,6 +107,7 @@ class _Rows:
     effects: dict[UUID, list[Effect]]
     receipts: dict[UUID, Receipt]
     events: dict[UUID | None, list[Event]]
+    spending: dict[tuple[str, str], int]
     counters: dict[str, int]
     counted: dict[str, int]
     installation: UUID
@@ -171,6 +173,7 @@ def _load(session: Session, installation: UUID, by_case: dict[UUID | None, list[
         effects=grouped(Effect, "id"),
         receipts={one.effect_id: one for one in every(Receipt)},
         events=by_case,
+        spending={(one.day, one.scope): one.nano_dollars for one in every(Spending)},
         counters=cases.counters(session),
         counted=cases.count_by_place(session),
         installation=installation,
@@ -510,6 +513,35 @@ def _clean(rows: _Rows, _now: datetime) -> Check:
     return check
 
 
+def _in_lane(rows: _Rows, _now: datetime) -> Check:
+    check = Check("I22", "what is due waits on the lane of what it is to be sent through")
+    for case in rows.cases.values():
+        if case.state not in (State.PENDING, State.RETRYING):
+            continue
+        following = effects.next_to_send(rows.effects.get(case.id, []), case.step)
+        right = MODEL if case.step == Step.PROPOSE else following.receiver if following is not None else None
+        check.look(case.lane == right, f"case {case.number} waits on the lane {case.lane}, not on {right}")
+    return check
+
+
+def _booked(rows: _Rows, _now: datetime) -> Check:
+    check = Check("I19", "what a day is booked with is what its calls cost, or at most can have cost")
+    right: Counter[tuple[str, str]] = Counter()
+    for case_id, attempts in rows.attempts.items():
+        case = rows.cases.get(case_id)
+        for one in attempts:
+            if one.step != Step.PROPOSE or one.builtin or case is None:
+                continue
+            unknown = one.cost_status in (None, "unknown", "unpriced")
+            cost = (one.reserved_nano_dollars if unknown else one.cost_nano_dollars) or 0
+            for scope in (lanes.ALL, str(case.submitted_by)) if cost else ():
+                right[admission.day_of(one.started_at), scope] += cost
+    for key in {*right, *rows.spending}:
+        booked, there = rows.spending.get(key, 0), right[key]
+        check.look(booked == there, f"{key[0]}, {key[1]}: {booked} nano-dollars are booked, the attempts say {there}")
+    return check
+
+
 def _present(rows: _Rows, _now: datetime) -> Check:
     check = Check("I21", "each case has its request, case numbers have no gap, and the counters say what is there")
     for case in rows.cases.values():
@@ -537,7 +569,7 @@ def _number(rows: _Rows, case_id: UUID) -> int | str:
 
 _CHECKS: tuple[Callable[[_Rows, datetime], Check], ...] = (
     _folds, _legal, _decided, _separate, _entitled, _approved, _keyed, _sent, _receipted, _attempted, _rejected,
-    _in_time, _ended, _undone, _held, _alive, _clean, _present,
+    _in_time, _ended, _undone, _held, _alive, _clean, _booked, _present, _in_lane,
 )  # fmt: skip
 
 

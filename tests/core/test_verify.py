@@ -101,7 +101,7 @@ def test_an_untouched_store_holds_and_every_check_looked_at_something(worked: St
 
     assert report.holds, report.as_text()
     idle = {one.id for one in report.checks if one.looked_at == 0}
-    assert idle == {"I16"}  # Nothing is pending or in work here.
+    assert idle == {"I16", "I19", "I22"}  # Nothing is pending or in work here, and no model was paid.
     assert "Everything holds." in report.as_text()
 
 
@@ -139,6 +139,17 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "a request is edited": ("UPDATE requests SET body = '{\"customer\": \"X\", \"message\": \"Y\"}'", "I17"),
     "an answer is edited": ("UPDATE answers SET text = 'Something else.'", "I17"),
     "a proposal is edited": ("UPDATE proposals SET body = '{\"amount_minor\": 1}'", "I17"),
+    "a day's spending is made less": (
+        "INSERT INTO spending (day, scope, nano_dollars) SELECT '2026-11-02', id, 7 FROM people WHERE role = 'lead'",
+        "I19",
+    ),
+    "a cost is edited": ("UPDATE attempts SET cost_status = 'priced', cost_nano_dollars = 5, builtin = (1 = 0) "
+        "WHERE step = 'propose'", "I19"),
+    "due work is put on another lane": (
+        "UPDATE cases SET state = 'pending', step = 'propose', due_at = created_at, lane = 'ledger', "
+        "finished_at = NULL, outcome = NULL WHERE number = 1",
+        "I22",
+    ),
     "a counter is set": ("UPDATE counters SET value = value + 1 WHERE name = 'completed/apply'", "I21"),
     "a request is removed": ("DELETE FROM requests", "I21"),
 }  # fmt: skip

@@ -1,0 +1,73 @@
+"""The operators' commands: lanes, doubts, prompts; JSON for programs, one clear line for every refusal."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from core import cli, installation, prompts
+from tests.conftest import Store
+from tests.core import drive
+from tests.core.test_doubts import Forgetful, lose
+
+
+@pytest.fixture
+def run(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setenv("COUNTERSIGN_HOME", str(sqlite_store.settings.home))
+    monkeypatch.setenv("COUNTERSIGN_LOG_LEVEL", "error")
+
+    def go(*words: str, given: str = "") -> tuple[int, str, str]:
+        found = CliRunner().invoke(cli.app, list(words), input=given)
+        installation.open_(sqlite_store.settings, create=False)  # The command has closed it.
+        return found.exit_code, found.stdout, found.stderr
+
+    return go
+
+
+def test_a_lane_is_paused_listed_and_resumed(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    assert run("lane", "pause", "ledger", "--as", "lead@test.example", "--reason", "Stock-taking.")[0] == 0
+
+    code, out, _ = run("lane", "list", "--json")
+    (ledger,) = [one for one in json.loads(out) if one["name"] == "ledger"]
+    assert (code, ledger["state"], ledger["why"]) == (0, "paused", "Paused by Lead: Stock-taking.")
+    assert "A lead resumes it." in run("lane", "list")[1]
+    assert run("lane", "resume", "ledger", "--as", "rev@test.example", "--reason", "No.")[0] == 1
+    assert run("lane", "resume", "ledger", "--as", "lead@test.example", "--reason", "Done.")[0] == 0
+    assert "ledger       open" in run("lane", "list")[1]
+
+
+def test_a_lane_that_is_not_there_is_refused_with_those_that_are(run) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = run("lane", "pause", "nowhere", "--as", "lead@test.example", "--reason", "Why.")
+
+    assert code == 1
+    assert err == "There is no lane called nowhere; there is ledger, model.\n"
+
+
+def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    assert run("doubt", "list", "--json")[1] == "[]\n"
+    case_id = lose(sqlite_store, Forgetful)
+
+    (doubt,) = json.loads(run("doubt", "list", "--json")[1])
+    assert (doubt["id"], doubt["receiver"], doubt["owner"], doubt["can_resend"]) == (
+        str(case_id), "ledger", "a lead", True
+    )  # fmt: skip
+    assert "last answer: " in run("doubt", "list")[1]
+    code, out, _ = run("doubt", "lookup", str(doubt["case"]), "--as", "lead@test.example")
+    assert (code, "Taken over as applied." in out) == (0, True)
+    assert drive.case(case_id).state == "completed"
+
+
+def test_a_prompt_is_written_chosen_and_shown(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "prompt.txt"
+    file.write_text("Be brief.\n", encoding="utf-8")
+
+    digest = run("prompt", "write", str(file), "--as", "lead@test.example", "--reason", "Shorter.")[1].strip()
+    assert run("prompt", "show", digest[:12])[1] == "Be brief.\n"
+    assert run("prompt", "choose", digest[:12], "--as", "lead@test.example", "--reason", "Try.")[0] == 0
+    assert run("prompt", "list")[1].startswith(f"* {digest[:12]}")
+    assert run("prompt", "choose", "program", "--as", "lead@test.example", "--reason", "Worse.")[0] == 0
+    (one,) = json.loads(run("prompt", "list", "--json")[1])
+    assert (one["chosen"], one["written_by"], one["why"]) == (False, "Lead", "Shorter.")
+    assert [choice.why for choice, _ in prompts.choices("refunds")] == ["Worse.", "Try."]
+    assert run("prompt", "show", "ffffffffffff")[0] == 1

@@ -1,0 +1,73 @@
+"""Integrations: lanes with what stops them and the buttons for it, doubts with theirs; banners on every page."""
+
+from core import admission, cases
+from tests.conftest import Store
+from tests.core import drive
+from tests.core.test_doubts import Forgetful, lose
+from tests.pages.conftest import Visit, words
+
+
+def test_all_is_well_and_the_page_says_so(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("integrations", sqlite_store.lead)
+
+    assert not at.exception
+    shown = words(at)
+    assert "ledger" in shown
+    assert "Of every effect that was sent it is known what became of it." in shown
+
+
+def test_a_lane_is_paused_and_resumed_with_reasons_and_every_page_says_it(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("integrations", sqlite_store.lead)
+    at.button(key="lane.ledger.pause").click().run()
+    at.text_area(key="panel.pause.ledger.text").input("Stock-taking.")
+    at.button(key="panel.pause.ledger.confirm").click().run()
+
+    assert "Paused by Lead: Stock-taking." in words(at)
+    inbox = words(visit("inbox", sqlite_store.reviewer))
+    assert "The lane ledger is paused" in inbox
+    assert "A lead resumes it." in inbox
+    again = visit("integrations", sqlite_store.lead)
+    again.button(key="lane.ledger.resume").click().run()
+    again.text_area(key="panel.resume.ledger.text").input("Done.")
+    again.button(key="panel.resume.ledger.confirm").click().run()
+    assert {one.state for one in admission.standing(sqlite_store.settings)} == {"open"}
+
+
+def test_a_pause_without_a_reason_keeps_the_panel_open_and_says_so(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("integrations", sqlite_store.lead)
+    at.button(key="lane.ledger.pause").click().run()
+    at.button(key="panel.pause.ledger.confirm").click().run()
+
+    assert "Write a reason." in words(at)
+    assert {one.state for one in admission.standing(sqlite_store.settings)} == {"open"}
+
+
+def test_an_auditor_sees_and_changes_nothing(visit: Visit, sqlite_store: Store) -> None:
+    lose(sqlite_store, Forgetful)
+
+    at = visit("integrations", sqlite_store.auditor)
+
+    assert "49.90 EUR" in words(at)
+    assert [button.key for button in at.button if str(button.key).startswith(("lane.", "doubt."))] == []
+
+
+def test_a_doubt_is_looked_up_from_the_page(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Forgetful)
+    at = visit("integrations", sqlite_store.lead)
+    assert "two leads must find the same" in words(at)
+    (button,) = [one for one in at.button if str(one.key).endswith(".look_up")]
+
+    button.click().run()
+
+    assert "Taken over as applied." in words(at)
+    assert drive.case(case_id).state == "completed"
+
+
+def test_a_reviewer_is_not_let_in_and_the_case_page_tells_the_story(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Forgetful)
+    number = cases.view(case_id, actor=sqlite_store.lead).case.number
+
+    assert "You do not have access to this page." in words(visit("integrations", sqlite_store.reviewer))
+    told = words(visit("case", sqlite_store.lead, case=number))
+    assert "The receiver did not say clearly whether it applied this" in told
+    assert "Look up" in told
