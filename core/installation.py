@@ -11,11 +11,12 @@ from sqlmodel import Session
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from uuid_utils.compat import uuid7
 
-from core import clock, errors, lifecycle, moves, people, workflow
+from core import clock, errors, lifecycle, moves, people, subject, workflow
 from core.audit import GENESIS
 from core.moves import SYSTEM, Note
 from core.receivers import Receiver
 from core.receivers.ledger import Ledger
+from core.receivers.mail import Mail
 from core.settings import Settings
 from core.workflows.refunds import Refunds
 from storage import cases, database, events, files, installations, schema
@@ -38,6 +39,7 @@ def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
         raise errors.StartError(str(error)) from error
     except (ValueError, TypeError) as error:  # An id, a time or a text that is none.
         raise errors.StartError(f"the database is damaged: who it is cannot be read; {schema.RESTORE}") from error
+    subject.connect(connected(settings))
     refunds = workflow.get("refunds")
     assert isinstance(refunds, Refunds)
     refunds.thresholds = replace(refunds.thresholds, straight_on_below_minor=settings.straight_on_below)
@@ -100,7 +102,16 @@ def restored_at() -> datetime | None:
 
 def receivers(settings: Settings) -> Mapping[str, Receiver]:
     """The receivers that effects can be sent to, by name."""
-    return {Ledger.name: Ledger(settings.ledger_store_url)}
+    found: dict[str, Receiver] = {Ledger.name: Ledger(settings.ledger_store_url)}
+    if settings.mail_host:
+        found[Mail.name] = Mail(settings)
+    return found
+
+
+def connected(settings: Settings) -> frozenset[str]:
+    """The names of the receivers that workflows may plan effects for."""
+    names = {Ledger.name: True, "http": bool(settings.http_url), Mail.name: bool(settings.mail_host)}
+    return frozenset(name for name, is_there in names.items() if is_there)
 
 
 def has_people() -> bool:
