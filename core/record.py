@@ -36,6 +36,8 @@ from storage import cases, database
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
 
+NO_AMOUNT = "an effect without an amount"
+
 
 def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
     """Write one outcome. False: the case was not ours any more, and only its attempt was completed."""
@@ -287,8 +289,7 @@ def _refused(e: _Ending, reason: str) -> Move:
         return _undo_refused(e, refused, facts, put, reason)
     if standing:
         what = "A message" if refused.message else f"A later effect ({_sum([refused])})"
-        before = f"{_sum(standing)} had been applied" if any(one.amount_minor for one in standing) else "others"
-        put["reason"] = f"{what} was refused after {before}. {reason}"
+        put["reason"] = f"{what} was refused after {_sum(standing)} had been applied. {reason}"
         return e.move(Verb.DOUBT, lifecycle.ESCALATED_APPLY, facts, put)
     put |= {"reason": f"{reason} Nothing was applied.", "rollback_decision": None}
     return e.move(Verb.REFUSED, lifecycle.FAILED_APPLY, facts, put)
@@ -307,7 +308,7 @@ def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: di
         return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
     standing = effects.stands_in_fact(e.effects)
     all_applied = [one for one in e.effects if one.kind == "apply" and one.state == "applied" and not one.message]
-    if len(standing) < len(all_applied):
+    if len(standing) < len(all_applied) and any(one.amount_minor for one in standing):
         put["reason"] = f"An undo was refused: {_sum(standing)} of {_sum(all_applied)} still stands. {reason}"
     else:
         put["reason"] = f"An undo was refused, so {_sum(standing)} still stands applied. {reason}"
@@ -318,9 +319,9 @@ def _sum(of: Sequence[Effect]) -> str:
     """The amounts of these effects together, per currency."""
     totals: dict[str | None, int] = {}
     for one in of:
-        if one.amount_minor or one.currency is not None:
+        if one.amount_minor:
             totals[one.currency] = totals.get(one.currency, 0) + one.amount_minor
-    return " and ".join(money.show(total, currency) for currency, total in totals.items()) or money.show(0, None)
+    return " and ".join(money.show(total, currency) for currency, total in totals.items()) or NO_AMOUNT
 
 
 def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: datetime) -> None:

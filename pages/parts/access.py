@@ -41,6 +41,8 @@ PAGES: dict[str, Entry] = {
     "submit": Entry("New case", "add_circle", "Work", _DECIDERS | {Role.SUBMITTER}),
     "cases": Entry("Cases", "list_alt", "Insight", _ALL),
     "metrics": Entry("Metrics", "monitoring", "Insight", _ALL - {Role.SUBMITTER}),
+    "ledger": Entry("Ledger", "menu_book", "Insight", _ALL - {Role.SUBMITTER}),
+    "outbox": Entry("Outbox", "outbox", "Insight", _ALL - {Role.SUBMITTER}),
     "rollback": Entry("Rollback", "undo", "Repair", frozenset({Role.LEAD})),
     "case": Entry("Case", "description", "Work", _ALL, listed=False),
 }

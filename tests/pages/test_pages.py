@@ -38,6 +38,8 @@ def test_a_page_opens_for_its_roles_and_for_no_other(visit: Visit, sqlite_store:
         "cases": "Cases",
         "rollback": "Rollback",
         "metrics": "Metrics",
+        "ledger": "Ledger",
+        "outbox": "Outbox",
     }[page]
     opened = any(title.value == heading for title in at.title)
     assert opened == (Role(role) in access.PAGES[page].roles)
