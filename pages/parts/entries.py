@@ -10,14 +10,14 @@ from core.books import Line
 from pages.parts import access, times
 
 _CONFIG = {
-    "Time": st.column_config.TextColumn(width=110),
+    "Time": st.column_config.TextColumn(width=95),
     "Case": st.column_config.TextColumn(width=62, alignment="right"),
-    "Kind": st.column_config.TextColumn(width=90),
-    "Amount": st.column_config.TextColumn(width=110, alignment="right"),
-    "Account": st.column_config.TextColumn(width=280),
-    "Reference": st.column_config.TextColumn(width=180),
-    "Reversed by": st.column_config.TextColumn(width=180),
-    "Orders": st.column_config.TextColumn(width=140),
+    "Kind": st.column_config.TextColumn(width=85),
+    "Amount": st.column_config.TextColumn(width=105, alignment="right"),
+    "Account": st.column_config.TextColumn(width=240),
+    "Reference": st.column_config.TextColumn(width=155),
+    "Reversed by": st.column_config.TextColumn(width=155),
+    "Orders": st.column_config.TextColumn(),
 }
 
 
@@ -61,6 +61,6 @@ def _line(one: Line) -> dict[str, str]:
         "Amount": money.show(-moved.amount_minor if taken_back else moved.amount_minor, moved.currency),
         "Account": evidence.visible(moved.account)[0],
         "Reference": moved.reference,
-        "Reversed by": one.reversed_by or (f"reverses {moved.reverses}" if moved.reverses else ""),
+        "Reversed by": one.reversed_by or "",
         "Orders": evidence.visible(moved.references)[0],
     }

@@ -16,7 +16,7 @@ def test_every_field_of_the_models_has_a_widget() -> None:
     }
 
     assert kinds == {
-        "customer": "text", "message": "long", "orders": "rows", "claimed_amount_minor": "money", "currency": "choice",
+        "customer": "text", "email": "text", "message": "long", "orders": "rows", "claimed_amount_minor": "money", "currency": "choice",
         "channel": "choice",
     }  # fmt: skip
     assert order == {
