@@ -440,6 +440,8 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
             return Route(To.REVIEW, "default", "Every refund is decided by a person.")
         if submission.note is not None:
             return Route(To.REVIEW, "default", "A reviewer asked for this proposal and reads it.")
+        if self.reply(submission, values.reply):
+            return Route(To.REVIEW, "default", "A reply cannot be taken back, so a person reads it before it is sent.")
         if values.amount_minor >= limit:
             shown = money.show(limit, values.currency)
             return Route(To.REVIEW, "over_limit", f"Refunds of {shown} or more are decided by a person.")

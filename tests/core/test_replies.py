@@ -15,7 +15,8 @@ from core.receivers.ledger import Ledger
 from core.receivers.mail import Mail
 from core.settings import Settings
 from core.settling import Finding
-from core.workflow import Effect, Reversibility
+from core.workflow import Effect, Reversibility, Submission, To
+from core.workflows.refunds import Refunds, Thresholds
 from storage import database
 from storage import metrics as storage_metrics
 from tests.conftest import Store, populate
@@ -285,6 +286,17 @@ def test_a_rejection_can_be_taken_back_by_whoever_gave_it_before_the_reply_leave
     assert place(waiting) == "waiting_for_review/review"
     assert office.server.letters == []
     office.holds()
+
+
+def test_no_reply_leaves_that_no_person_has_read() -> None:
+    refunds = Refunds(Thresholds(straight_on_below_minor=10_000))
+    alone = Submission(drive.request(email=NORA), clock.now())
+    mailing = replace(alone, receivers=frozenset({"ledger", "mail"}))
+
+    routes = [refunds.route(one, drive.proposal(), []) for one in (alone, mailing)]
+
+    assert [one.to for one in routes] == [To.STRAIGHT_ON, To.REVIEW]
+    assert "a person reads it" in routes[1].reason
 
 
 # --- Rolling back ---------------------------------------------------------------------------------------------------
