@@ -14,9 +14,9 @@ _CONFIG = {
     "Case": st.column_config.TextColumn(width=62, alignment="right"),
     "Kind": st.column_config.TextColumn(width=85),
     "Amount": st.column_config.TextColumn(width=105, alignment="right"),
-    "Account": st.column_config.TextColumn(width=240),
-    "Reference": st.column_config.TextColumn(width=155),
-    "Reversed by": st.column_config.TextColumn(width=155),
+    "Account": st.column_config.TextColumn(width=270),
+    "Reference": st.column_config.TextColumn(width=145),
+    "Reversed by": st.column_config.TextColumn(width=145),
     "Orders": st.column_config.TextColumn(),
 }
 

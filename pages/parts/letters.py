@@ -33,7 +33,7 @@ def how_to_connect() -> None:
     """What to set where no mail server is connected."""
     with st.container(border=True, gap="xsmall", key="outbox-unconnected"):
         st.text("No mail server is connected, so no reply is sent: what reviewers approve is kept with the case.")
-        st.caption("Set these and start again; mail_tls is starttls unless set.")
+        st.caption("Set these and start again. The line is encrypted by STARTTLS unless COUNTERSIGN_MAIL_TLS says tls.")
         lines = ("COUNTERSIGN_MAIL_HOST=smtp.example.com", "COUNTERSIGN_MAIL_FROM=shop@example.com",
                  "COUNTERSIGN_MAIL_USER=…", "COUNTERSIGN_MAIL_PASSWORD=…")  # fmt: skip
         st.code("\n".join(lines), language=None)
