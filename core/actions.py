@@ -7,7 +7,7 @@ Nothing here asks the world: effects are planned here and sent by the worker.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -27,6 +27,8 @@ from core.workflow import Flag, Mark, To
 from storage import cases, installations
 from storage import effects as effect_rows
 from storage.tables import Answer, Case, Decision, Effect, Proposal
+
+LONGEST_REPLY = 4_000  # As of a proposal's.
 
 
 class Verdict(StrEnum):
@@ -86,6 +88,7 @@ def decide(
     settings: Settings,
     note: str = "",
     values: Mapping[str, Any] | None = None,
+    reply: str = "",
     digest: str | None = None,
     version: int | None = None,
     now: datetime | None = None,
@@ -94,8 +97,12 @@ def decide(
 
     `digest` and `version` are those of what was shown: when the case is not that any more, the decision is refused as
     `Stale`, which says who moved it. `values` are the edited proposal; without them the proposal is approved as it is.
-    `note` is required for everything but an approval; with `ask` it is the question to the submitter.
+    `note` is required for everything but an approval; with `ask` it is the question to the submitter. `reply` is what
+    the customer is told with a rejection: it is sent, and then the case is declined.
     """
+    reply = acting.words(reply, "reply", LONGEST_REPLY) if reply.strip() else ""
+    if reply and verdict is not Verdict.REJECT:
+        raise errors.Incomplete("A reply of its own goes with a rejection; that of an approval is among its values.")
     need = Act.MANUAL if verdict is Verdict.MANUAL else Act.DECIDE
     if verdict is not Verdict.APPROVE or note.strip():
         note = acting.words(note, {"ask": "question"}.get(verdict, "note"), LONGEST_NOTE)
@@ -103,7 +110,7 @@ def decide(
     def act(a: Acting) -> str:
         if digest is not None and digest != a.shown.digest:
             raise acting.stale(a.session, a.case)
-        return _VERDICTS[verdict](_Deciding(a, settings, note, values))
+        return _VERDICTS[verdict](_Deciding(a, settings, note, values, reply))
 
     places = lifecycle.sources(Verb.MANUAL) if verdict is Verdict.MANUAL else lifecycle.REVIEWABLE
     return acting.act(case_id, need, places, actor, act, now, version=version)
@@ -117,6 +124,7 @@ class _Deciding:
     settings: Settings
     note: str
     values: Mapping[str, Any] | None
+    reply: str
 
     @property
     def case(self) -> Case:
@@ -156,24 +164,50 @@ def _approve(d: _Deciding) -> str:
         facts = acting.facts_of(decision)
         d.acting.move(Verb.APPROVE, lifecycle.COMPLETED_REVIEW, facts, _ended(d.case, Outcome.DECLINED))
         return "Approved: the case is closed as declined; nothing is sent."
-    planned = effects.plan_apply(d.acting.session, case=d.case, decision=decision, wanted=checked.effects, now=d.now)
+    _send(d, Verb.APPROVE, decision, checked.effects)
+    what = "The case is declined when the reply is out" if _tells_only(checked.effects) else "Approved"
+    return f"{what}. {_leaves(d)}"
+
+
+def _reject(d: _Deciding) -> str:
+    wanted = d.shown.kind.reply(d.shown.submission, d.reply) if d.reply else []
+    if d.reply and not wanted:
+        words = "No reply can be sent from here: mail is not connected, or the request has no e-mail address."
+        raise errors.Incomplete(f"{words} Reject without one.", {"reply": words})
+    if not _tells_only(wanted):
+        raise errors.ActionError("A rejection sends messages only, and this workflow's reply is more than that.")
+    decision = d.enter(Verdict.REJECT)
+    if wanted:
+        _send(d, Verb.REJECT, decision, wanted)
+        return f"Rejected: the case is declined when the reply is out. {_leaves(d)}"
+    facts = acting.facts_of(decision)
+    put = _ended(d.case, Outcome.DECLINED)
+    d.acting.move(Verb.REJECT, lifecycle.COMPLETED_REVIEW, facts, put)
+    return "Rejected: the case is closed as declined; nothing is sent."
+
+
+def _send(d: _Deciding, verb: Verb, decision: Decision, wanted: Sequence[workflow.Effect]) -> None:
+    """Plan what was decided, and send the case on its way."""
+    planned = effects.plan_apply(d.acting.session, case=d.case, decision=decision, wanted=wanted, now=d.now)
     due_at = d.now + timedelta(seconds=d.settings.hold_seconds)
     facts = acting.facts_of(decision) | acting.planned_facts(planned) | {"due_at": due_at.isoformat()}
     put = {
         "due_at": due_at, "lane": planned[0].receiver, "reason": None, "category": None,
-        "amount_minor": sum(one.amount_minor for one in planned), "currency": planned[0].currency,
+        "amount_minor": sum(one.amount_minor for one in planned),
+        "currency": next((one.currency for one in planned if one.currency is not None), None),
     }  # fmt: skip
-    d.acting.move(Verb.APPROVE, lifecycle.PENDING_APPLY, facts, put)
+    d.acting.move(verb, lifecycle.PENDING_APPLY, facts, put)
+
+
+def _tells_only(wanted: Sequence[workflow.Effect]) -> bool:
+    """Whether nothing but messages is planned."""
+    return all(one.message for one in wanted)
+
+
+def _leaves(d: _Deciding) -> str:
     if d.settings.hold_seconds:
-        return f"Approved. It leaves in {d.settings.hold_seconds:g} seconds; until then it can be taken back."
-    return "Approved. It leaves now."
-
-
-def _reject(d: _Deciding) -> str:
-    facts = acting.facts_of(d.enter(Verdict.REJECT))
-    put = _ended(d.case, Outcome.DECLINED)
-    d.acting.move(Verb.REJECT, lifecycle.COMPLETED_REVIEW, facts, put)
-    return "Rejected: the case is closed as declined; nothing is sent."
+        return f"It leaves in {d.settings.hold_seconds:g} seconds; until then it can be taken back."
+    return "It leaves now."
 
 
 def _rerun(d: _Deciding) -> str:
@@ -335,7 +369,7 @@ def roll_back(
         if place_of(a.case) != lifecycle.COMPLETED_APPLY:
             _wish(a, reason)
             return "The outcome is not known yet. It will be rolled back as soon as it is."
-        if a.case.outcome != Outcome.APPLIED:
+        if a.case.outcome not in (Outcome.APPLIED, Outcome.DECLINED):
             raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
         begin_rollback(a.session, a.case, a.enter("roll_back", reason), acting.by(actor), now=a.now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
@@ -428,6 +462,6 @@ def _edits(shown: subject.Subject, checked: Checked) -> str:
     material = set(workflow.marked(shown.kind.Proposal, Mark.MATERIAL))
     if material and material <= changed:
         return "replaced"
-    if bool(checked.effects) != bool(proposal.effects):
+    if _tells_only(checked.effects) != all(one.get("message") for one in proposal.effects):
         return "flipped"
     return "material" if material & changed else "cosmetic"

@@ -337,6 +337,16 @@ def planned_effects(seen: View, values: dict[str, Any] | None = None) -> list[wo
     return list(seen.kind.effects(seen.submission, typed))
 
 
+def can_reply(seen: View) -> bool:
+    """Whether words to the customer could be sent with a rejection of this case."""
+    return bool(seen.kind.reply(seen.submission, "words"))
+
+
+def has_undo(seen: View) -> bool:
+    """Whether something of this case stands that can be undone or corrected."""
+    return any(one.possible for one in preview_rollback(seen))
+
+
 def keys_of(seen: View, planned: Sequence[workflow.Effect]) -> list[str]:
     """The key that each effect would get, were the case approved as it is now."""
     return _next_keys(seen.case.id, len(planned))

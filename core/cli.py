@@ -463,6 +463,9 @@ def decide(
     as_: As,
     note: Annotated[str, typer.Option("--note", metavar="TEXT")] = "",
     values: Annotated[str, typer.Option("--values", metavar="FILE|-", help="The edited proposal, as JSON.")] = "",
+    reply: Annotated[
+        str, typer.Option("--reply", metavar="TEXT", help="With reject: what the customer is told, by mail.")
+    ] = "",
     digest: Annotated[
         str, typer.Option("--digest", help="What was shown; refused when the case is not that now.")
     ] = "",
@@ -474,7 +477,7 @@ def decide(
         edited = _object(_text_of(values)) if values else None
         _done(
             lambda actor: actions.decide(
-                cases.resolve(id_), verdict, actor=actor, settings=settings, note=note, values=edited,
+                cases.resolve(id_), verdict, actor=actor, settings=settings, note=note, values=edited, reply=reply,
                 digest=digest or None, version=version,
             ),
             as_, as_json,

@@ -15,7 +15,7 @@ from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import audit, errors, workflow
-from core.lifecycle import Step
+from core.lifecycle import Outcome, Step
 from core.receivers import USUAL_RETENTION
 from core.workflow import Reversibility
 from storage import effects, installations, reconciling
@@ -77,16 +77,21 @@ def plan_again(session: Session, *, case: Case, decision: Decision, refused: Eff
 
 
 def undo_of(kind_of_work: workflow.Workflow[Any, Any], applied: Effect, receipt: Receipt) -> workflow.Effect | None:
-    """The effect that takes `applied` back, or None where there is none."""
-    if applied.reversibility == Reversibility.IRREVERSIBLE:
+    """The effect that takes `applied` back, or None where there is none. A message is never taken back, but a
+    correction may follow it."""
+    if not _may_be_undone(applied):
         return None
     body = dict(receipt.body) | {"reference": receipt.reference}
     return kind_of_work.undo(as_planned(applied), body)
 
 
 def can_undo(kind_of_work: workflow.Workflow[Any, Any], effect: Effect) -> bool:
-    """Whether this effect, once applied, can be taken back."""
-    return effect.reversibility == Reversibility.REVERSIBLE and kind_of_work.undo(as_planned(effect), {}) is not None
+    """Whether this effect, once applied, can be taken back, or corrected where it is a message."""
+    return _may_be_undone(effect) and kind_of_work.undo(as_planned(effect), {}) is not None
+
+
+def _may_be_undone(effect: Effect) -> bool:
+    return effect.message or effect.reversibility == Reversibility.REVERSIBLE
 
 
 def plan_undo(
@@ -127,6 +132,23 @@ def next_to_send(all_of_case: Sequence[Effect], step: str) -> Effect | None:
     return min(left, key=lambda one: -one.ordinal if kind == "undo" else one.ordinal, default=None)
 
 
+def stands_in_fact(all_of_case: Sequence[Effect]) -> list[Effect]:
+    """What stands of the effects that are no messages: what the outcome of the case rests on."""
+    return [one for one in standing(all_of_case) if not one.message]
+
+
+def outcome_of(all_of_case: Sequence[Effect]) -> Outcome:
+    """How a case ends whose effects are done: as declined when all that was done was to say so."""
+    return Outcome.APPLIED if stands_in_fact(all_of_case) else Outcome.DECLINED
+
+
+def is_undone_in_fact(all_of_case: Sequence[Effect]) -> bool:
+    """Whether something that is no message was undone, and nothing that can be undone is left standing."""
+    undone = any(one.kind == "undo" and one.state == "applied" and not one.message for one in all_of_case)
+    left = (one for one in stands_in_fact(all_of_case) if one.reversibility == Reversibility.REVERSIBLE)
+    return undone and next(left, None) is None
+
+
 def as_planned(effect: Effect) -> workflow.Effect:
     """The stored effect as the workflow stated it."""
     return workflow.Effect(
@@ -136,6 +158,7 @@ def as_planned(effect: Effect) -> workflow.Effect:
         reversibility=Reversibility(effect.reversibility),
         amount_minor=effect.amount_minor,
         currency=effect.currency,
+        message=effect.message,
     )
 
 
@@ -192,6 +215,7 @@ def _plan(
         amount_minor=wanted.amount_minor,
         currency=wanted.currency,
         reversibility=str(wanted.reversibility),
+        message=wanted.message,
         sentence=wanted.sentence,
         planned_at=now,
     )

@@ -11,11 +11,12 @@ from sqlmodel import Session
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from uuid_utils.compat import uuid7
 
-from core import clock, errors, lifecycle, moves, people, workflow
+from core import clock, errors, lifecycle, moves, people, subject, workflow
 from core.audit import GENESIS
 from core.moves import SYSTEM, Note
 from core.receivers import Receiver
 from core.receivers.ledger import Ledger
+from core.receivers.mail import Mail
 from core.settings import FALLBACK, MODEL, Settings
 from core.workflows.refunds import Refunds
 from storage import cases, database, events, files, installations, lanes, schema
@@ -39,6 +40,7 @@ def open_(settings: Settings, *, create: bool, moved: bool = False) -> UUID:
         raise errors.StartError(str(error)) from error
     except (ValueError, TypeError) as error:  # An id, a time or a text that is none.
         raise errors.StartError(f"the database is damaged: who it is cannot be read; {schema.RESTORE}") from error
+    subject.connect(connected(settings))
     refunds = workflow.get("refunds")
     assert isinstance(refunds, Refunds)
     refunds.thresholds = replace(refunds.thresholds, straight_on_below_minor=settings.straight_on_below)
@@ -69,14 +71,9 @@ def _identified(create: bool, moved: bool) -> UUID:
 
 def _make_lanes(settings: Settings) -> None:
     """A row for each way out that these settings have, so that it can be paused before it was ever used."""
-    wanted = [MODEL, *([FALLBACK] if settings.fallback_model else []), *connected(settings)]
+    wanted = [MODEL, *([FALLBACK] if settings.fallback_model else []), *sorted(connected(settings))]
     with database.transaction() as session:
         lanes.make(session, names=wanted)
-
-
-def connected(settings: Settings) -> tuple[str, ...]:
-    """The names of the receivers that these settings connect."""
-    return (Ledger.name,)
 
 
 def _require_no_orphan(settings: Settings) -> None:
@@ -113,7 +110,16 @@ def restored_at() -> datetime | None:
 
 def receivers(settings: Settings) -> Mapping[str, Receiver]:
     """The receivers that effects can be sent to, by name."""
-    return {Ledger.name: Ledger(settings.ledger_store_url)}
+    found: dict[str, Receiver] = {Ledger.name: Ledger(settings.ledger_store_url)}
+    if settings.mail_host:
+        found[Mail.name] = Mail(settings)
+    return found
+
+
+def connected(settings: Settings) -> frozenset[str]:
+    """The names of the receivers that workflows may plan effects for."""
+    names = {Ledger.name: True, "http": bool(settings.http_url), Mail.name: bool(settings.mail_host)}
+    return frozenset(name for name, is_there in names.items() if is_there)
 
 
 def has_people() -> bool:

@@ -71,6 +71,8 @@ def move(session: Session, wanted: Sequence[Move], *, now: datetime, notes: Sequ
     for one, source in zip(ordered, sources, strict=True):
         if not lifecycle.is_legal(one.verb, source, one.target):
             raise ValueError(f"{one.verb} does not lead from {source} to {one.target}")
+        if lifecycle.is_due(one.target) and source.step != one.target.step and "lane" not in one.put:
+            raise ValueError(f"{one.verb} to {one.target} does not say on which lane it waits")
     records = [_record(one, source) for one, source in zip(ordered, sources, strict=True)]
     changed = cases.change(session, changes=[(one.case, _change(one, now)) for one in ordered])
     if changed != len(ordered):

@@ -158,6 +158,7 @@ class _Asked:
     numbers: dict[UUID, int]  # Of all cases, where a key must be traced to one.
     held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
     listed: set[str] = field(default_factory=set)
+    blind: set[str] = field(default_factory=set)  # Receivers that keep no keys: not to know one means nothing there.
     silent: dict[str, str] = field(default_factory=dict)  # Receivers that did not answer, and how.
     only: str | None = None  # The one receiver that was asked; None: all were.
     owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
@@ -172,6 +173,8 @@ def _ask(receivers: Mapping[str, Receiver]) -> _Asked:
         asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session))
     for name, receiver in receivers.items():
         keys = [one.key for one in planned if one.receiver == name]
+        if not receiver.keeps_keys:
+            asked.blind.add(name)
         try:
             if isinstance(receiver, Listing):
                 asked.held |= {(name, one.key): one for one in receiver.holdings()}
@@ -211,6 +214,7 @@ class _Found:
     to_send: int = 0
     ours: list[tuple[UUID, Receipt]] = field(default_factory=list)  # To take over, in the order they are done.
     keep_back: list[UUID] = field(default_factory=list)
+    unsure: list[UUID] = field(default_factory=list)  # After a restore: may have left, and nobody can say.
     horizons: list[tuple[UUID, datetime]] = field(default_factory=list)  # Until when these may be sent.
     findings: list[Finding] = field(default_factory=list)
     about: list[tuple[Finding, UUID, dict[str, Any]]] = field(default_factory=list)  # With their case and their facts.
@@ -231,6 +235,7 @@ def _compared_alone(asked: _Asked, receivers: Mapping[str, Receiver], actor: Act
     with database.transaction() as session:
         installations.get(session, lock=True)
         found = _compare(session, asked, receivers)
+        reconciling.keep_back(session, effect_ids=found.unsure, now=now)
         for effect_id, send_before in found.horizons:
             reconciling.set_horizon(session, effect_id=effect_id, send_before=send_before)
         _tell(session, found, actor, now)
@@ -277,6 +282,10 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
     def differs(difference: Difference, sentence: str, **facts: Any) -> None:
         found.add(Finding(difference, one.receiver, sentence, one.key, number), one.case_id, **facts)
 
+    if receipt is None and one.message and one.receiver in asked.blind:
+        if one.state in ("planned", "sending"):
+            found.unsure.append(one.id)
+        return
     if receipt is None:
         if one.state == "applied" and before == "applied":
             differs(

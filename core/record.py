@@ -37,6 +37,8 @@ from storage import cases, database, lanes, prompts
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
 
+NO_AMOUNT = "an effect without an amount"
+
 
 def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
     """Write one outcome. False: the case was not ours any more, and only its attempt was completed."""
@@ -292,7 +294,7 @@ def _applied(e: _Ending, outcome: Applied) -> Move:
     put = {"reason": None, "category": None}
     if e.case.step == Step.UNDO:
         return e.move(Verb.UNDONE, lifecycle.ROLLED_BACK, facts, put)
-    return e.move(Verb.APPLIED, lifecycle.COMPLETED_APPLY, facts, put | {"outcome": "applied"})
+    return e.move(Verb.APPLIED, lifecycle.COMPLETED_APPLY, facts, put | {"outcome": str(effects.outcome_of(e.effects))})
 
 
 def _refused(e: _Ending, reason: str) -> Move:
@@ -301,15 +303,46 @@ def _refused(e: _Ending, reason: str) -> Move:
     facts = {"effect": e.ran.work.key, "category": str(Category.EFFECT_REFUSED)}
     put: dict[str, Any] = {"category": str(Category.EFFECT_REFUSED)}
     standing = effects.standing(e.effects)
-    total = money.show(sum(one.amount_minor for one in standing), standing[0].currency) if standing else ""
+    refused = next(one for one in e.effects if one.id == e.ran.work.effect_id)
     if e.case.step == Step.UNDO:
-        put["reason"] = f"An undo was refused, so {total} still stands applied. {reason}"
-        return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
+        return _undo_refused(e, refused, facts, put, reason)
     if standing:
-        put["reason"] = f"A later effect was refused after {total} had been applied. {reason}"
+        what = "A message" if refused.message else f"A later effect ({_sum([refused])})"
+        put["reason"] = f"{what} was refused after {_sum(standing)} had been applied. {reason}"
         return e.move(Verb.DOUBT, lifecycle.ESCALATED_APPLY, facts, put)
     put |= {"reason": f"{reason} Nothing was applied.", "rollback_decision": None}
     return e.move(Verb.REFUSED, lifecycle.FAILED_APPLY, facts, put)
+
+
+def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: dict[str, Any], reason: str) -> Move:
+    """A correction that cannot be sent must not keep the money from being taken back; anything else goes to a lead."""
+    if refused.message:
+        following = effects.next_to_send([one for one in e.effects if one.id != refused.id], e.case.step)
+        if following is not None:
+            put |= {"due_at": e.now, "tries": 0, "lane": following.receiver}
+            put |= {"reason": f"The correction was refused; the rest is undone. {reason}"}
+            return e.move(Verb.RETRY_LATER, lifecycle.RETRYING_UNDO, facts, put)
+        if effects.is_undone_in_fact(e.effects):
+            put["reason"] = f"What was applied is undone; the correction of the reply was refused. {reason}"
+            return e.move(Verb.UNDONE, lifecycle.ROLLED_BACK, facts, put)
+        put["reason"] = f"The correction was refused, so the reply stands uncorrected. {reason}"
+        return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
+    standing = effects.stands_in_fact(e.effects)
+    all_applied = [one for one in e.effects if one.kind == "apply" and one.state == "applied" and not one.message]
+    if len(standing) < len(all_applied) and any(one.amount_minor for one in standing):
+        put["reason"] = f"An undo was refused: {_sum(standing)} of {_sum(all_applied)} still stands. {reason}"
+    else:
+        put["reason"] = f"An undo was refused, so {_sum(standing)} still stands applied. {reason}"
+    return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
+
+
+def _sum(of: Sequence[Effect]) -> str:
+    """The amounts of these effects together, per currency."""
+    totals: dict[str | None, int] = {}
+    for one in of:
+        if one.amount_minor:
+            totals[one.currency] = totals.get(one.currency, 0) + one.amount_minor
+    return " and ".join(money.show(total, currency) for currency, total in totals.items()) or NO_AMOUNT
 
 
 def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: datetime) -> None:

@@ -1,5 +1,6 @@
 """The environment, read once into one frozen object. Values are passed on; nothing else reads `os.environ`."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from core import errors
+from core import addresses, errors
 
 MODEL, FALLBACK = "model", "fallback"  # The lanes to the models.
 BUILTIN = "builtin-rules-1"
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 90)]
+LONGEST_MAIL_FROM = 130  # Its domain is part of every receipt.
 Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -199,7 +201,33 @@ def load() -> Settings:
             "settings: COUNTERSIGN_MODEL is set but there is no key; set OPENAI_API_KEY (for a server without keys, "
             "any word), or unset COUNTERSIGN_MODEL to use the built-in rules"
         )
+    if fault := _mail_fault(settings):
+        raise errors.StartError(f"settings: {fault}")
     return settings
+
+
+def _mail_fault(settings: Settings) -> str | None:
+    """What is wrong with the mail settings taken together."""
+    if not settings.mail_host:
+        return None
+    if not addresses.is_address(settings.mail_from) or len(settings.mail_from) > LONGEST_MAIL_FROM:
+        return (
+            "COUNTERSIGN_MAIL_HOST is set, so COUNTERSIGN_MAIL_FROM must be the address that replies come from, such "
+            f"as shop@example.com, of at most {LONGEST_MAIL_FROM} characters"
+        )
+    if settings.mail_tls == "none" and not _is_loopback(settings.mail_host):
+        return (
+            "COUNTERSIGN_MAIL_TLS=none would send letters and password in the clear; it is for a server on this "
+            "machine (127.0.0.1, ::1, localhost) only. Use starttls or tls"
+        )
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _variable(loc: tuple[int | str, ...]) -> str:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from core import acting, actions, effects, errors, lifecycle, subject
 from core.acting import LONGEST_NOTE, Acting, Done
-from core.lifecycle import Outcome, Step, Verb
+from core.lifecycle import Place, Step, Verb
 from core.permissions import Act, Who
 from storage import cases
 from storage import effects as effect_rows
@@ -71,9 +71,21 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
             session.flush()
             target = lifecycle.ROLLED_BACK if undo else lifecycle.COMPLETED_APPLY
             verb, message = Verb.SETTLE, "Settled: it was applied."
+            if case.rollback_decision is not None:
+                facts["void"] = acting.void(session, case)  # What has not left need not be undone either.
+            elif _is_more_planned(a):
+                verb, target = _on(undo)
+                put["due_at"] = a.now
+                message = "Settled: it was applied. The next effect of this case follows."
         case Finding.NOT_APPLIED:
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "rejected"})
+            if undo and doubtful and all(one.message for one in doubtful) and (more := _after_correction(a)):
+                verb, target = more
+                put |= {"due_at": a.now, "reason": "Settled by two people: the correction was not sent."}
+                _put_lane(a, put)
+                a.move(verb, target, facts, put)
+                return str(put["reason"])
             facts["void"] = acting.void(session, case)
             stands = bool(effects.standing(effect_rows.of_case(session, case_id=case.id)))
             verb = Verb.GIVE_UP_UNDO if undo else Verb.SETTLE
@@ -89,13 +101,43 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
             verb = Verb.RETRY if undo else Verb.SETTLE
             target = lifecycle.PENDING_UNDO if undo else lifecycle.PENDING_APPLY
-            put |= {"due_at": a.now, "lane": doubtful[0].receiver}
+            put["due_at"] = a.now
             message = "Settled: it is sent again with the same key."
+    if target in (lifecycle.PENDING_APPLY, lifecycle.PENDING_UNDO):
+        _put_lane(a, put)
     if target == lifecycle.COMPLETED_APPLY:
-        put["outcome"] = str(Outcome.APPLIED)
+        put["outcome"] = str(effects.outcome_of(effect_rows.of_case(session, case_id=case.id)))
     a.move(verb, target, facts, put)
     if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
         wished = session.get(Decision, case.rollback_decision)
         assert wished is not None
         actions.begin_rollback(session, case, wished, acting.by(a.actor), now=a.now)
     return message
+
+
+def _put_lane(a: Acting, put: dict[str, Any]) -> None:
+    """What is sent next says through which lane; nothing is where the undo is over."""
+    following = effects.next_to_send(effect_rows.of_case(a.session, case_id=a.case.id), a.case.step)
+    if following is not None:
+        put["lane"] = following.receiver
+
+
+def _is_more_planned(a: Acting) -> bool:
+    kind = "undo" if a.case.step == Step.UNDO else "apply"
+    found = effect_rows.of_case(a.session, case_id=a.case.id)
+    return any(one.kind == kind and one.state == "planned" for one in found)
+
+
+def _on(undo: bool) -> tuple[Verb, Place]:
+    """How a case goes on with what is still planned."""
+    return (Verb.RETRY, lifecycle.PENDING_UNDO) if undo else (Verb.SETTLE, lifecycle.PENDING_APPLY)
+
+
+def _after_correction(a: Acting) -> tuple[Verb, Place] | None:
+    """How a rollback goes on without its correction: a message never keeps it from going on, or from being done. None:
+    the correction was all that there was."""
+    if _is_more_planned(a):
+        return _on(undo=True)
+    if effects.is_undone_in_fact(effect_rows.of_case(a.session, case_id=a.case.id)):
+        return Verb.SETTLE, lifecycle.ROLLED_BACK
+    return None

@@ -35,6 +35,15 @@ STATE_WORDS = {
 }
 
 
+_connected = workflow.BUILT_IN
+
+
+def connect(receivers: frozenset[str]) -> None:
+    """Say which receivers are connected in this installation, for every submission from here on."""
+    global _connected  # noqa: PLW0603 - one process, one installation.
+    _connected = receivers
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is decided on. `proposal` is the usable one of the present round, or None."""
@@ -56,7 +65,7 @@ class Papers:
     @cached_property
     def what(self) -> What:
         """The case as the permission rules see it."""
-        approvals = [one for one in self.decisions if one.verdict == "approve"]
+        approvals = [one for one in self.decisions if one.verdict in ("approve", "reject")]  # Both can send.
         return What(
             place=place_of(self.case),
             submitted_by=self.case.submitted_by,
@@ -133,6 +142,7 @@ class Told:
             answers=self.answers,
             note=self.note,
             related=self.related,
+            receivers=_connected,
         )
 
 

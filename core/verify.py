@@ -325,7 +325,9 @@ def _approved(rows: _Rows, _now: datetime) -> Check:
         }
         for effect in rows.effects.get(case.id, []):
             decision = ordered.get(effect.decision_id)
-            allowed = ("roll_back", "retry") if effect.kind == "undo" else ("approve", "retry")
+            allowed = {"roll_back", "retry"} if effect.kind == "undo" else {"approve", "retry"}
+            if effect.message and effect.kind == "apply":
+                allowed.add("reject")  # A rejection may tell the customer, and do nothing else.
             check.look(
                 decision is not None and decision.verdict in allowed,
                 f"case {case.number}: a {effect.kind} effect without the decision for it",
@@ -428,15 +430,22 @@ def _in_time(rows: _Rows, _now: datetime) -> Check:
 
 def _ended(rows: _Rows, _now: datetime) -> Check:
     check = Check(
-        "I13", "completed/applied means that it stands applied; failed, declined or withdrawn that nothing is"
+        "I13",
+        "completed/applied means that it stands applied; failed or withdrawn that nothing is; declined or by hand that "
+        "nothing is but messages",
     )
     for case in rows.cases.values():
         planned = rows.effects.get(case.id, [])
-        stands = effects.standing(planned)
+        stands, in_fact = effects.standing(planned), effects.stands_in_fact(planned)
         if case.state == State.COMPLETED and case.outcome == Outcome.APPLIED:
-            check.look(bool(stands), f"case {case.number} is completed as applied and nothing is")
-        elif case.state in (State.FAILED, State.CANCELLED) or (case.state == State.COMPLETED and case.outcome):
+            check.look(bool(in_fact), f"case {case.number} is completed as applied and nothing is")
+        elif case.state == State.COMPLETED:
+            check.look(not in_fact, f"case {case.number} is completed as {case.outcome} and an effect stands applied")
+        elif case.state in (State.FAILED, State.CANCELLED):
             check.look(not stands, f"case {case.number} is {case.state} and an effect stands applied")
+        if case.state == State.COMPLETED and case.step == Step.APPLY and case.outcome == Outcome.DECLINED:
+            told = any(one.message and one.kind == "apply" and one.state == "applied" for one in planned)
+            check.look(told, f"case {case.number} was declined by a reply, and none was sent")
     return check
 
 
@@ -454,13 +463,15 @@ def _undone(rows: _Rows, _now: datetime) -> Check:
             check.look(
                 forward is not None
                 and (forward.amount_minor, forward.currency) == (one.amount_minor, one.currency)
-                and forward.state == "applied",
+                and forward.state == "applied"
+                and forward.message == one.message,
                 f"case {case.number}: an undo does not match what it reverses",
             )
         check.look(all(number <= 1 for number in live.values()), f"case {case.number}: two undos of one effect")
         if case.state == State.ROLLED_BACK:
-            left = [one for one in effects.standing(planned) if one.reversibility == "reversible"]
-            check.look(not left and bool(live), f"case {case.number} is rolled back and something still stands")
+            left = [one for one in effects.stands_in_fact(planned) if one.reversibility == "reversible"]
+            done = any(one.kind == "undo" and one.state == "applied" for one in planned)
+            check.look(not left and done, f"case {case.number} is rolled back and something still stands")
     return check
 
 
@@ -490,6 +501,8 @@ def _clean(rows: _Rows, _now: datetime) -> Check:
         for one in planned:
             known = one.currency is None or one.currency in money.CURRENCIES
             check.look(0 <= one.amount_minor <= money.LARGEST_MINOR and known, f"case {_number(rows, case_id)}: amount")
+            free = not one.message or (one.amount_minor, one.currency) == (0, None)
+            check.look(free, f"case {_number(rows, case_id)}: an effect called a message moves money")
     for request in rows.requests.values():
         number = _number(rows, request.case_id)
         told = next((e.data.get("request") for e in rows.events.get(request.case_id, []) if e.kind == "submit"), None)

@@ -1,4 +1,4 @@
-"""The contract a team writes to: two Pydantic models and five short, pure methods.
+"""The contract a team writes to: two Pydantic models and five short, pure methods (a sixth, `reply`, if wanted).
 
 A workflow is one file in `core/workflows/`; the folder is walked, so nothing else changes. The methods are given
 everything they may use and return values: they never read a clock, a file, the network or the database. The
@@ -56,6 +56,9 @@ class Strict(BaseModel):
 # --- What a workflow is given --------------------------------------------------------------------------------------
 
 
+BUILT_IN = frozenset({"ledger"})  # The receivers that every installation has.
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the submitter said when something was missing."""
@@ -86,6 +89,7 @@ class Submission(Generic[RequestT]):
     answers: tuple[Answer, ...] = ()
     note: str | None = None  # The reviewer's words at the last re-run.
     related: tuple[Related, ...] = ()
+    receivers: frozenset[str] = BUILT_IN  # The names of those connected here; not a fact about the case.
 
     def snapshot(self) -> dict[str, Any]:
         """The submission as JSON values; `audit.digest` of it identifies what an attempt saw."""
@@ -167,11 +171,17 @@ class Effect:
     reversibility: Reversibility
     amount_minor: int = 0
     currency: str | None = None
+    message: bool = False  # It only tells somebody something: what the case comes to does not rest on it.
+
+    def __post_init__(self) -> None:
+        if self.message and (self.amount_minor or self.currency is not None):
+            raise ValueError("a message moves no money")
 
     def as_json(self) -> dict[str, Any]:
         return {
             "receiver": self.receiver, "payload": dict(self.payload), "sentence": self.sentence,
             "reversibility": str(self.reversibility), "amount_minor": self.amount_minor, "currency": self.currency,
+            "message": self.message,
         }  # fmt: skip
 
 
@@ -208,11 +218,16 @@ class Workflow(ABC, Generic[RequestT, ProposalT]):
 
     @abstractmethod
     def effects(self, submission: Submission[RequestT], values: ProposalT) -> list[Effect]:
-        """What approving these values does, in order. Empty: nothing is done and the case ends as declined."""
+        """What approving these values does, in order. Empty, or messages alone: the case ends as declined."""
 
     @abstractmethod
     def undo(self, effect: Effect, receipt: Mapping[str, Any]) -> Effect | None:
-        """The effect that takes `effect` back. None: it cannot be undone, and the page says so before approval."""
+        """The effect that takes `effect` back, or of a message the correction that follows it. None: it cannot be
+        undone, and the page says so before approval."""
+
+    def reply(self, submission: Submission[RequestT], text: str) -> list[Effect]:
+        """The messages that send a reviewer's words with a rejection. Empty: replies cannot be sent from here."""
+        return []
 
 
 # --- Reading a workflow ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, or_, update
 from sqlmodel import Session, col, func, select
 
-from storage.tables import Attempt, Effect, Receipt, table
+from storage.tables import Attempt, Case, Effect, Receipt, table
 
 _EFFECTS = table(Effect)
 _REVISION = select(func.max(Effect.revision)).where(
@@ -105,3 +105,36 @@ def unknown_attempts(session: Session, *, effect_ids: Sequence[UUID]) -> set[UUI
     unsure = col(Attempt.kind).in_(("open", "unknown", "lost", "applied"))
     found = session.exec(select(Attempt.effect_id).where(col(Attempt.effect_id).in_(effect_ids), unsure)).all()
     return {one for one in found if one is not None}
+
+
+def messages(
+    session: Session, *, limit: int, below: UUID | None = None
+) -> Sequence[tuple[Effect, int, Receipt | None]]:
+    """The messages planned before the effect `below`, the newest first, each with its case's number and its receipt."""
+    statement = (
+        select(Effect, Case.number, Receipt)
+        .join(Case, col(Case.id) == col(Effect.case_id))
+        .outerjoin(Receipt, col(Receipt.effect_id) == col(Effect.id))
+        .where(col(Effect.message).is_(True))
+        .order_by(col(Effect.id).desc())
+        .limit(limit)
+    )
+    if below is not None:
+        statement = statement.where(col(Effect.id) < below)
+    return [(effect, number, receipt) for effect, number, receipt in session.exec(statement).all()]
+
+
+def reversed_by(session: Session, *, effect_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these effects that an applied effect reverses or corrects."""
+    applied = select(Effect.reverses).where(col(Effect.reverses).in_(effect_ids), Effect.state == "applied")
+    return {one for one in session.exec(applied).all() if one is not None}
+
+
+def case_numbers(session: Session, *, keys: Sequence[str]) -> dict[str, int]:
+    """The number of the case that each of these keys belongs to, where it is one of ours."""
+    statement = (
+        select(Effect.key, Case.number)
+        .join(Case, col(Case.id) == col(Effect.case_id))
+        .where(col(Effect.key).in_(keys), Effect.state != "void")
+    )
+    return dict(session.exec(statement).all())

@@ -679,12 +679,16 @@ def _rejected_proposal() -> Column:
     return and_(PROPOSAL.c.id == DECISION.c.proposal_id, DECISION.c.verdict == "reject")
 
 
+# Messages come last, so a plan that begins with one holds nothing else.
+_TELLS_ONLY = func.coalesce(PROPOSAL.c.effects[0]["message"].as_boolean(), False)
+
+
 def _class() -> Column:
     """What a verdict did to the proposal. Rejecting one that would have done something turns it into its opposite."""
     return case(
         (DECISION.c.verdict.in_(("rerun", "ask", "escalate", "manual")), DECISION.c.verdict),
         (DECISION.c.edits == "no_proposal", "no_proposal"),
-        (func.json_array_length(PROPOSAL.c.effects) > 0, "flipped"),
+        (and_(func.json_array_length(PROPOSAL.c.effects) > 0, ~_TELLS_ONLY), "flipped"),
         else_=DECISION.c.edits,
     )
 

@@ -140,8 +140,8 @@ class Ledger:
             for row in connection.execute(select(_transfers), execution_options={"yield_per": 1_000}).mappings():
                 yield _receipt(row)
 
-    def transfers(self, *, limit: int = 200) -> Sequence[Transfer]:
-        """The newest transfers first."""
+    def transfers(self, *, limit: int = 200, below: str | None = None) -> Sequence[Transfer]:
+        """The newest transfers first; with `below` those older than the one with this reference."""
         statement = (
             select(_transfers, _entries.c.account)
             .join(_entries, _entries.c.transfer_key == _transfers.c.key)
@@ -149,9 +149,30 @@ class Ledger:
             .order_by(_transfers.c.at.desc(), _transfers.c.reference.desc())
             .limit(limit)
         )
+        if below is not None:
+            at = select(_transfers.c.at).where(_transfers.c.reference == below).scalar_subquery()
+            older = (_transfers.c.at == at) & (_transfers.c.reference < below)
+            statement = statement.where((_transfers.c.at < at) | older)
         with self._store.reader.connect() as connection:
             rows = connection.execute(statement).mappings().all()
         return [Transfer(**{name: row[name] for name in Transfer.__dataclass_fields__}) for row in rows]
+
+    def reversals(self, *, of: Sequence[str]) -> dict[str, str]:
+        """The reference of the transfer that reversed each of these, where one did."""
+        statement = select(_transfers.c.reverses, _transfers.c.reference).where(_transfers.c.reverses.in_(of))
+        with self._store.reader.connect() as connection:
+            return {str(reversed_): str(by) for reversed_, by in connection.execute(statement)}
+
+    def credited(self) -> dict[str, int]:
+        """What stands credited in all, in minor units per currency: what the fund paid, less what came back."""
+        statement = (
+            select(_entries.c.currency, func.sum(_entries.c.amount_minor))
+            .where(_entries.c.account == FUND)
+            .group_by(_entries.c.currency)
+            .order_by(_entries.c.currency)
+        )
+        with self._store.reader.connect() as connection:
+            return {str(currency): -int(total) for currency, total in connection.execute(statement)}
 
     def by_key(self) -> dict[str, Transfer]:
         """Every transfer by its key: what `verify` compares with the store."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from core import amounts, evidence, masking, money
+from core import addresses, amounts, evidence, masking, money
 from core.workflow import (
     Answer,
     Effect,
@@ -35,6 +35,14 @@ from core.workflow import (
 POLICY = Path(__file__).with_name("refunds_policy.md").read_text(encoding="utf-8")
 STORE_CREDIT = "store_credit"
 LEDGER = "ledger"
+HTTP = "http"  # The team's own system: where it is connected, the money moves there.
+MAIL = "mail"
+REPLY_SUBJECT = "Your refund request"
+CORRECTION_SUBJECT = "Correction to our reply"
+CORRECTION = (
+    "Hello,\n\nour earlier reply to your refund request was sent by mistake and is no longer valid. Somebody will "
+    "write to you about it.\n\nWe are sorry for the confusion.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,15 @@ def _at_most(most: int) -> Callable[[Any], Any]:
     return limited
 
 
+def _address(value: str) -> str:
+    if not addresses.is_address(value):
+        raise ValueError("write one e-mail address such as name@example.com, of at most 254 characters")
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_storable)]
 OrderId = Annotated[Text, AfterValidator(_order_id)]
+Email = Annotated[Text, AfterValidator(_address)]
 PaymentId = Annotated[Text, AfterValidator(_payment_id)]
 Currency = Annotated[
     str,
@@ -176,6 +191,9 @@ class RefundRequest(Strict):
 
     customer: Annotated[Text, Mark.PERSONAL] = Field(
         title="Customer", description="Who asks for the refund.", min_length=1, max_length=200
+    )
+    email: Annotated[Email | None, Mark.PERSONAL] = Field(
+        None, title="E-mail", description="Where the reply goes, if replies are sent from here."
     )
     message: Annotated[Text, Mark.PERSONAL, Mark.LONG] = Field(
         title="Message", description="What the customer wrote, word for word.", min_length=1, max_length=20_000
@@ -357,6 +375,9 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
         return self._straight_on(submission, values)
 
     def effects(self, submission: Submission[RefundRequest], values: RefundProposal) -> list[Effect]:
+        return [*self._money(submission, values), *self.reply(submission, values.reply)]
+
+    def _money(self, submission: Submission[RefundRequest], values: RefundProposal) -> list[Effect]:
         if not values.is_refund or values.currency is None or values.destination is None:
             return []
         sum_shown = money.show(values.amount_minor, values.currency)
@@ -370,7 +391,7 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
         }
         return [
             Effect(
-                receiver=LEDGER,
+                receiver=HTTP if HTTP in submission.receivers else LEDGER,
                 payload=payload,
                 sentence=f"Credit {sum_shown} to {_account_words(submission.request, values.destination)}.",
                 reversibility=Reversibility.REVERSIBLE,
@@ -380,17 +401,25 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
         ]
 
     def undo(self, effect: Effect, receipt: Mapping[str, Any]) -> Effect | None:
-        if effect.receiver != LEDGER or "reverses" in effect.payload:
+        if effect.receiver == MAIL:
+            return _letter(effect.payload["to"], CORRECTION_SUBJECT, CORRECTION, "Send a correction to")
+        if effect.receiver not in (LEDGER, HTTP) or "reverses" in effect.payload:
             return None
         kept = {name: effect.payload[name] for name in ("account", "holder", "amount_minor", "currency", "references")}
         return Effect(
-            receiver=LEDGER,
+            receiver=effect.receiver,
             payload={**kept, "reverses": receipt.get("reference")},
             sentence=re.sub(r"^Credit (.+?) to ", r"Take back \1 from ", effect.sentence),
             reversibility=Reversibility.IRREVERSIBLE,
             amount_minor=effect.amount_minor,
             currency=effect.currency,
         )
+
+    def reply(self, submission: Submission[RefundRequest], text: str) -> list[Effect]:
+        to = submission.request.email
+        if MAIL not in submission.receivers or to is None or not text.strip():
+            return []
+        return [_letter(to, REPLY_SUBJECT, text, "Send this reply to")]
 
     def _ask(self, submission: Submission[RefundRequest], values: RefundProposal) -> Route:
         wanted = [name for name in dict.fromkeys(values.missing) if _lacks(submission.request, name)]
@@ -411,6 +440,8 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
             return Route(To.REVIEW, "default", "Every refund is decided by a person.")
         if submission.note is not None:
             return Route(To.REVIEW, "default", "A reviewer asked for this proposal and reads it.")
+        if self.reply(submission, values.reply):
+            return Route(To.REVIEW, "default", "A reply cannot be taken back, so a person reads it before it is sent.")
         if values.amount_minor >= limit:
             shown = money.show(limit, values.currency)
             return Route(To.REVIEW, "over_limit", f"Refunds of {shown} or more are decided by a person.")
@@ -953,6 +984,16 @@ def _text_harmless(submission: Submission[RefundRequest], values: RefundProposal
         yield Flag("deceptive_characters", "warn", message, "message")
     elif hidden:
         yield Flag("invisible_characters", "note", f"The text holds {hidden} invisible characters.", "message")
+
+
+def _letter(to: str, subject: str, body: str, what: str) -> Effect:
+    return Effect(
+        receiver=MAIL,
+        payload={"to": to, "subject": subject, "body": body},
+        sentence=f"{what} {to}.",
+        reversibility=Reversibility.IRREVERSIBLE,
+        message=True,
+    )
 
 
 # --- Wording --------------------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ PAGES: dict[str, Entry] = {
     "cases": Entry("Cases", "list_alt", "Insight", _ALL),
     "metrics": Entry("Metrics", "monitoring", "Insight", _ALL - {Role.SUBMITTER}),
     "integrations": Entry("Integrations", "hub", "Repair", frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR})),
+    "ledger": Entry("Ledger", "menu_book", "Insight", _ALL - {Role.SUBMITTER}),
+    "outbox": Entry("Outbox", "outbox", "Insight", _ALL - {Role.SUBMITTER}),
     "rollback": Entry("Rollback", "undo", "Repair", frozenset({Role.LEAD})),
     "case": Entry("Case", "description", "Work", _ALL, listed=False),
 }

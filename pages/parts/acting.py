@@ -36,7 +36,7 @@ def buttons(seen: cases.View, *, who: Who) -> None:
     if seen.case.outcome == "declined":
         offer("Reopen", "reopen", "lock_open", Act.REOPEN, Verb.REOPEN)
     offer("Settle the outcome", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
-    rolls = place == lifecycle.COMPLETED_APPLY and seen.case.outcome == "applied"
+    rolls = place == lifecycle.COMPLETED_APPLY and (seen.case.outcome == "applied" or cases.has_undo(seen))
     rolls = rolls and cases.refusal(seen, Act.ROLL_BACK, who) is None
     if not offered and not decides and not rolls:
         return

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import cases, errors, lifecycle
+from core import actions, cases, errors, lifecycle
 from core.actions import Verdict
 from core.moves import place_of
 from core.permissions import Who
@@ -112,9 +112,22 @@ def _open_panels(seen: cases.View, shown: Shown, question: str) -> None:
 
     if question and panel.is_open(f"ask.{number}"):
         st.session_state.setdefault(f"panel.ask.{number}.text", question)
+
+    def reject(words: str, reply: str) -> None:
+        if not words.strip():
+            raise errors.Incomplete("Write a note.")
+        verdicts.record(Asked(Verdict.REJECT, shown, note=words, reply=reply))
+
+    why, hint, more = "Why", "The case is closed as declined and nothing is sent. A lead can reopen it.", None
+    if cases.can_reply(seen):
+        why, hint = (
+            "Why, for the record",
+            "The case is closed as declined. What you write to the customer is sent first, and cannot be undone.",
+        )
+        more = ("Reply to the customer", "Optional: left empty, nothing is sent", actions.LONGEST_REPLY)
     panel.ask(
-        f"reject.{number}", f"Reject case {number}", label="Why", confirm="Reject",
-        hint="The case is closed as declined and nothing is sent. A lead can reopen it.", do=give(Verdict.REJECT),
+        f"reject.{number}", f"Reject case {number}", label=why, confirm="Reject", hint=hint,
+        do=give(Verdict.REJECT), more=more, do_both=reject,
     )  # fmt: skip
     panel.ask(
         f"rerun.{number}", f"Send case {number} back to the model", label="What to look at", confirm="Re-run",

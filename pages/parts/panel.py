@@ -25,9 +25,11 @@ def open_(name: str) -> None:
     st.session_state["panel"] = name
 
 
-def open_with(name: str, words: str, problem: str) -> None:
+def open_with(name: str, words: str, problem: str, *, more: str = "") -> None:
     """Open the panel again as it was sent, and say why it was not taken."""
     st.session_state[f"panel.{name}.text"], st.session_state[f"panel.{name}.problem"] = words, problem
+    if more:
+        st.session_state[f"panel.{name}.more"] = more
     open_(name)
 
 
@@ -53,8 +55,13 @@ def ask(
     choices: tuple[str, Sequence[str], Callable[[str], str]] | None = None,
     do_choice: Callable[[str, str], acting.Done] | None = None,
     body: Callable[[], None] | None = None,
+    more: tuple[str, str, int] | None = None,
+    do_both: Callable[[str, str], acting.Done | None] | None = None,
 ) -> None:
-    """The panel, if it is open. `title`, `label`, `confirm`, `hint` and `starters` are words of ours."""
+    """The panel, if it is open. `title`, `label`, `confirm`, `hint` and `starters` are words of ours.
+
+    `more` is a second text, which may stay empty: its label, a word on it, and its longest; `do_both` gets both.
+    """
     if not is_open(name):
         return
     key = f"panel.{name}"
@@ -70,6 +77,8 @@ def ask(
             if choices is not None:
                 st.radio(choices[0], list(choices[1]), format_func=choices[2], key=f"{key}.choice")
             st.text_area(label, key=f"{key}.text", max_chars=acting.LONGEST_NOTE, height=160)
+            if more is not None:
+                st.text_area(more[0], key=f"{key}.more", max_chars=more[2], height=160, placeholder=more[1])
             if problem := st.session_state.get(f"{key}.problem"):
                 plain.problem(problem)
             sent = st.form_submit_button(
@@ -77,7 +86,7 @@ def ask(
                 type="primary",
                 key=f"{key}.confirm",
                 shortcut="Ctrl+Enter",
-                on_click=partial(_confirm, name, do, do_choice),
+                on_click=partial(_confirm, name, do, do_choice, do_both if more is not None else None),
             )
         if sent and not is_open(name):
             st.rerun()
@@ -91,12 +100,21 @@ def _start(key: str) -> None:
         st.session_state[f"{key}.text"] = f"{words} "
 
 
-def _confirm(name: str, do: Do, do_choice: Callable[[str, str], acting.Done] | None) -> None:
+def _confirm(
+    name: str,
+    do: Do,
+    do_choice: Callable[[str, str], acting.Done] | None,
+    do_both: Callable[[str, str], acting.Done | None] | None,
+) -> None:
     key = f"panel.{name}"
     words = st.session_state.get(f"{key}.text") or ""
     st.session_state.pop(f"{key}.problem", None)
     try:
-        done = do_choice(st.session_state[f"{key}.choice"], words) if do_choice is not None else do(words)
+        done: acting.Done | None
+        if do_both is not None:
+            done = do_both(words, st.session_state.get(f"{key}.more") or "")
+        else:
+            done = do_choice(st.session_state[f"{key}.choice"], words) if do_choice is not None else do(words)
     except (errors.Incomplete, errors.StoreAway) as error:
         st.session_state[f"{key}.problem"] = str(error)  # The panel stays, with what was typed.
         return

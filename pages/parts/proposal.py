@@ -164,7 +164,14 @@ def in_short(seen: cases.View, found: actions.Checked | None, *, edited: bool, w
         return f"{values} something is missing: ask for it, or change the verdict."
     if not found.effects:
         return f"{values}: closed as declined, nothing is sent."
-    return f"{values}: " + " ".join(one.sentence for one in found.effects)
+    sentences = " ".join(one.sentence for one in found.effects)
+    if all(one.message for one in found.effects):
+        return f"{values}: closed as declined. {sentences} This cannot be undone."
+    lasting = [one for one in found.effects if one.reversibility == "irreversible"]
+    if not lasting:
+        return f"{values}: {sentences}"
+    which = "This" if len(lasting) == len(found.effects) else "The message" if lasting[0].message else "A part of it"
+    return f"{values}: {sentences} {which} cannot be undone."
 
 
 def what_will_happen(seen: cases.View, found: actions.Checked | None) -> None:
@@ -179,6 +186,8 @@ def what_will_happen(seen: cases.View, found: actions.Checked | None) -> None:
         plain.strong("The case is closed as declined. Nothing is sent.")
         return
     hold = access.settings().hold_seconds
+    if all(one.message for one in found.effects):
+        st.caption("The case is closed as declined when this is out.")
     for effect, key in zip(found.effects, cases.keys_of(seen, found.effects), strict=False):
         plain.strong(effect.sentence)
         with st.container(horizontal=True, gap="small"):
@@ -186,6 +195,8 @@ def what_will_happen(seen: cases.View, found: actions.Checked | None) -> None:
                 st.badge("Can be undone", color="green", icon=":material/undo:")
             else:
                 st.badge("Cannot be undone", color="red", icon=":material/block:")
+                if effect.message and seen.kind.undo(effect, {}) is not None:
+                    st.badge("A correction can follow", color="gray", icon=":material/edit:")
             st.badge(f"Leaves {times.span(hold)} after the approval" if hold else "Leaves at once", color="blue")
         rows = [("Receiver", effect.receiver), ("Key", key)]
         if effect.amount_minor:

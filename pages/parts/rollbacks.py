@@ -12,6 +12,11 @@ from pages.parts import badges, notice, plain, times
 OPEN = (lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY, lifecycle.ESCALATED_APPLY)
 
 
+_NONE = {"rejected": "none: it was refused", "in_doubt": "none: it is in doubt"} | dict.fromkeys(
+    ("planned", "sending", "applied"), "not yet"
+)
+
+
 def choose() -> None:
     """Callback: look at the case whose number was typed."""
     number = (st.session_state.get("rollback.number") or "").strip().removeprefix("#")
@@ -33,11 +38,13 @@ def preview(standing: Sequence[cases.Undo]) -> None:
         with st.container(border=True, gap="xsmall", key=f"undo-{one.effect.id}"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 if one.possible:
-                    st.badge("Will be undone", color="violet", icon=":material/undo:")
+                    label = "Will be corrected" if one.effect.message else "Will be undone"
+                    st.badge(label, color="violet", icon=":material/undo:")
                 else:
                     st.badge("Stays", color="gray", icon=":material/block:")
                 st.space("stretch")
-                st.text(money.show(one.effect.amount_minor, one.effect.currency))
+                if not one.effect.message:
+                    st.text(money.show(one.effect.amount_minor, one.effect.currency))
             plain.strong(one.sentence, size=".98rem")
             plain.quiet(f"Done at first: {one.effect.sentence}")
 
@@ -78,7 +85,7 @@ def progress(seen: cases.View) -> None:
             plain.facts(
                 [
                     ("Undo", one.sentence),
-                    ("Receipt", f"{receipt.reference}, {times.exact(receipt.at)}" if receipt else "not yet"),
+                    ("Receipt", f"{receipt.reference}, {times.exact(receipt.at)}" if receipt else _NONE[one.state]),
                 ]
             )
         if case.reason:

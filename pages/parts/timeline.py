@@ -221,9 +221,12 @@ def effects(seen: cases.View) -> None:
         with st.container(border=True, gap="xsmall", key=f"effect-{one.id}"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 badges.put(EFFECTS[one.state])
-                st.caption("Undo" if one.kind == "undo" else "Apply", width="content")
+                undo = "Correction" if one.message else "Undo"
+                st.caption(undo if one.kind == "undo" else "Message" if one.message else "Apply", width="content")
             plain.strong(one.sentence, size=".98rem")
-            rows = [("Receiver", one.receiver), ("Amount", money.show(one.amount_minor, one.currency))]
+            rows = [("Receiver", one.receiver)]
+            if not one.message:
+                rows.append(("Amount", money.show(one.amount_minor, one.currency)))
             rows += [("Key", one.key), ("Reversible", "yes" if one.reversibility == "reversible" else "no")]
             if receipt is not None:
                 rows += [("Receipt", receipt.reference), ("Confirmed", times.exact(receipt.at))]

@@ -40,6 +40,7 @@ class Asked:
     shown: Shown
     note: str = ""
     typed: Mapping[str, Any] | None = None
+    reply: str = ""  # With a rejection: what the customer is told.
 
 
 def key(shown: Shown, name: str) -> str:
@@ -102,6 +103,7 @@ def _give(asked: Asked, who: Who) -> None:
             settings=access.settings(),
             note=asked.note,
             values=values,
+            reply=asked.reply,
             digest=shown.digest,
             version=shown.version,
         )
@@ -116,7 +118,7 @@ def _give(asked: Asked, who: Who) -> None:
         notice.leave("refused", f"{error}{kept}")
         keep(shown, asked.typed, who)
         if away and asked.typed is None:
-            panel.open_with(f"{asked.verdict}.{shown.number}", asked.note, str(error))
+            panel.open_with(f"{asked.verdict}.{shown.number}", asked.note, str(error), more=asked.reply)
         return
     people.keep_draft(who.id, draft_name(shown.number), {})
     st.toast(f"Case {done.number}: {_TOASTS[asked.verdict]}", icon=":material/check_circle:")

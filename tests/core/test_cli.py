@@ -11,6 +11,7 @@ from core import cli
 from core.settings import Settings
 from tests import material
 from tests.core import drive
+from tests.counterparts.mail_server import CERTIFICATE, MailServer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "refund-request.json"
 SUB, REV, LEAD = "sub@test.example", "rev@test.example", "lead@test.example"
@@ -300,3 +301,23 @@ def test_a_person_who_is_switched_off_is_refused_and_can_be_switched_on_again(te
     assert "not active" in terminal.refused("withdraw", "1", "--as", SUB)
     assert terminal.run("person", "on", SUB).exit_code == 0
     assert terminal.ok("withdraw", "1", "--as", SUB)["state"] == "cancelled"
+
+
+def test_a_rejection_sends_the_reply_that_was_written_with_it(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    terminal.ok("submit", str(EXAMPLE), "--as", SUB)
+    assert terminal.run("worker", "--until-idle").exit_code == 0
+    reject = ("decide", "1", "reject", "--as", REV, "--note", "Too late.", "--reply", "Sorry, it is too late.")
+    assert "No reply can be sent" in terminal.refused(*reject)
+    with MailServer() as server:
+        for name, value in (("HOST", "localhost"), ("PORT", str(server.port)), ("FROM", "shop@shop.example")):
+            monkeypatch.setenv(f"COUNTERSIGN_MAIL_{name}", value)
+
+        assert terminal.ok(*reject)["step"] == "apply"
+        assert terminal.run("worker", "--until-idle").exit_code == 0
+
+        assert terminal.ok("case", "1")["outcome"] == "declined"
+        assert [one.get_content().strip() for one in server.letters] == ["Sorry, it is too late."]
+    assert terminal.run("verify").exit_code == 0

@@ -162,6 +162,35 @@ def test_an_undo_that_was_given_up_leaves_nothing_behind_that_a_second_rollback_
     holds()
 
 
+def test_a_rollback_that_stopped_half_way_says_the_remainder_in_money(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "applied", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+
+    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 1"]
+    assert place(made) == "escalated/undo"
+    assert (drive.case(made.case_id).reason or "").startswith("An undo was refused: 1.00 EUR of 3.00 EUR still stands.")
+    holds()
+
+
+def test_an_undo_in_doubt_that_was_applied_does_not_end_the_rollback_of_the_rest(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "unknown", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+    in_doubt = place(made)
+    both_find(store, made, Finding.APPLIED)
+    go()
+
+    assert in_doubt == "escalated/undo"
+    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
 def test_what_stands_of_a_case_that_was_partly_refused_can_be_kept_and_rolled_back(store: Store) -> None:
     receiver = Receiver("applied", "refused")
     made, go = approved(store, receiver)
@@ -175,7 +204,7 @@ def test_what_stands_of_a_case_that_was_partly_refused_can_be_kept_and_rolled_ba
     go()
 
     assert (partly.state, partly.step) == ("escalated", "apply")
-    assert "1.00 EUR had been applied" in (partly.reason or "")
+    assert "A later effect (2.00 EUR) was refused after 1.00 EUR had been applied" in (partly.reason or "")
     assert "Nothing was applied" not in (partly.reason or "")
     assert (kept.state, kept.outcome) == ("completed", "applied")
     assert receiver.sent == ["apply 1", "apply 2", "undo 1"]

@@ -16,8 +16,8 @@ def test_every_field_of_the_models_has_a_widget() -> None:
     }
 
     assert kinds == {
-        "customer": "text", "message": "long", "orders": "rows", "claimed_amount_minor": "money", "currency": "choice",
-        "channel": "choice",
+        "customer": "text", "email": "text", "message": "long", "orders": "rows", "claimed_amount_minor": "money",
+        "currency": "choice", "channel": "choice",
     }  # fmt: skip
     assert order == {
         "id": "text", "status": "choice", "currency": "choice", "items": "rows", "payments": "rows",

@@ -182,7 +182,7 @@ def test_every_field_that_people_see_has_a_title_and_a_description() -> None:
 
 
 def test_the_marks_say_what_is_personal_money_material_and_to_be_quoted() -> None:
-    assert workflow.marked(RefundRequest, Mark.PERSONAL) == ("customer", "message")
+    assert workflow.marked(RefundRequest, Mark.PERSONAL) == ("customer", "email", "message")
     assert workflow.marked(RefundRequest, Mark.MONEY) == ("claimed_amount_minor",)
     assert workflow.marked(RefundProposal, Mark.EVIDENCE) == ("amount_minor", "reason_code")
     assert workflow.marked(RefundProposal, Mark.MATERIAL) == (

@@ -1,0 +1,26 @@
+"""Ledger: what the built-in store-credit ledger holds, line by line, and what stands credited in all."""
+
+import streamlit as st
+
+from core import books, errors
+from pages.parts import access, entries, notice, paging
+
+who = access.open_page("ledger")
+st.title("Ledger")
+
+below = st.query_params.get("below")
+try:
+    book = books.book(access.settings(), who, limit=paging.PAGE + 1, below=below)
+except errors.ActionError as error:
+    notice.box("refused", str(error))
+    st.stop()
+if not book.lines and below is None:
+    st.caption("Nothing was credited yet. A refund to store credit or to a payment stands here when it was approved.")
+    st.stop()
+
+entries.credited(book.credited)
+entries.show(book.lines[: paging.PAGE], key=f"ledger.rows.{below or 0}")
+paging.pager(
+    "ledger", below=below, following=book.lines[paging.PAGE - 1].transfer.reference if len(book.lines) > paging.PAGE
+    else None,
+)  # fmt: skip
