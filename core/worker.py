@@ -20,7 +20,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from core import admission, claims, clock, moves, pricing, reconcile, record
+from core import admission, claims, clock, installation, moves, pricing, reconcile, record
 from core.executor import Limits, Ran, ToPropose, ToSend
 from core.lanes import Asks, ModelLane, ReceiverLane, Work
 from core.model import Model
@@ -305,7 +305,10 @@ class Worker:
         return taken
 
     def compare(self) -> None:
-        """Compare all effects with what the receivers hold, and write down what differs."""
+        """Compare all effects with what the receivers hold, and write down what differs. In restored mode that is done
+        before anything is sent, and not here."""
+        if installation.restored_at() is not None:
+            return
         by = Actor("worker", self.holder)
         reconcile.run(settings=self._settings, receivers=self._receivers, actor=by)
 

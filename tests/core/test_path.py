@@ -218,19 +218,37 @@ def test_what_the_model_will_not_answer_goes_to_a_person_with_the_reason(store: 
     holds(store)
 
 
-def test_a_passing_fault_is_retried_and_then_a_person_is_asked(store: Store) -> None:
+def test_a_fault_of_one_case_alone_is_retried_and_then_a_person_is_asked(store: Store) -> None:
     made = drive.submit(store)
     fault = drive.says(kind=Kind.TRANSIENT, category=Category.TIMEOUT)
     at = clock.now()
 
     states = []
-    for _ in range(store.settings.attempts):
-        assert drive.step(store.settings, ask=fault, now=at) == 1
+    for n in range(store.settings.attempts):
+        drive.submit(store, key=f"well {n}", now=at)  # The provider answers others, so its lane stays open.
+        for work in drive.claim(store.settings, now=at):
+            ran = drive.run(work, store.settings, fault if work.case_id == made.case_id else drive.says(), {})
+            record.record(ran, holder=drive.HOLDER, settings=store.settings, now=at)
         states.append(drive.case(made.case_id).state)
         at += timedelta(minutes=10)
 
     assert states == ["retrying", "retrying", "escalated"]
     assert [one.category for one in cases.view(made.case_id, actor=store.lead).attempts] == ["timeout"] * 3
+    holds(store)
+
+
+def test_while_a_provider_is_away_a_case_waits_and_keeps_its_tries(store: Store) -> None:
+    made = drive.submit(store)
+    fault = drive.says(kind=Kind.TRANSIENT, category=Category.TIMEOUT)
+    at = clock.now()
+
+    for _ in range(3 * store.settings.attempts):
+        drive.step(store.settings, ask=fault, now=at)
+        at += timedelta(minutes=2)
+    assert (drive.case(made.case_id).state, drive.case(made.case_id).tries) == ("retrying", 2)
+
+    drive.step(store.settings, now=at)
+    assert drive.case(made.case_id).state == "waiting_for_review"
     holds(store)
 
 
