@@ -22,6 +22,7 @@ from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.permissions import Role
 from core.receivers.ledger import Ledger
 from storage import cases, copies, database, events, installations
+from storage import effects as effect_rows
 from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Person, Proposal, Receipt, Request
 
 MOST_SHOWN = 20
@@ -406,7 +407,7 @@ def _rejected(rows: _Rows, _now: datetime) -> Check:
     for effect, attempts in _effects_with_attempts(rows):
         if effect.state != "rejected":
             continue
-        unsure = [one for one in attempts if one.kind in ("open", "unknown", "lost", "applied")]
+        unsure = [one for one in attempts if one.kind in effect_rows.UNSURE]
         settled = any(one.verdict == "settle" for one in rows.decisions.get(effect.case_id, []))
         check.look(not unsure or settled, f"effect {effect.key[:12]}… is refused with {len(unsure)} tries in doubt")
     return check
