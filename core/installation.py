@@ -15,6 +15,7 @@ from core import clock, errors, lifecycle, moves, people, workflow
 from core.audit import GENESIS
 from core.moves import SYSTEM, Note
 from core.receivers import Receiver
+from core.receivers.http import Http
 from core.receivers.ledger import Ledger
 from core.settings import Settings
 from core.workflows.refunds import Refunds
@@ -100,7 +101,10 @@ def restored_at() -> datetime | None:
 
 def receivers(settings: Settings) -> Mapping[str, Receiver]:
     """The receivers that effects can be sent to, by name."""
-    return {Ledger.name: Ledger(settings.ledger_store_url)}
+    found: list[Receiver] = [Ledger(settings.ledger_store_url)]
+    if settings.http_url:
+        found.append(Http(settings))
+    return {one.name: one for one in found}
 
 
 def has_people() -> bool:
