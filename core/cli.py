@@ -328,6 +328,7 @@ def reference_receiver(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
+            listening.listen(100)
         except OSError as error:
             _refuse(f"port {port} cannot be used: {error.strerror}")
         print(f"The receiver listens on http://127.0.0.1:{listening.getsockname()[1]}; its log: /log", flush=True)

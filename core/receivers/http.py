@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -102,7 +102,7 @@ class Http:
 
     name = "http"
     reversibility = Reversibility.REVERSIBLE
-    answers: Mapping[tuple[int, str], Meaning] = ANSWERS
+    answers: ClassVar[Mapping[tuple[int, str], Meaning]] = ANSWERS
 
     def __init__(self, settings: Settings, *, resolve: Resolve | None = None) -> None:
         self.retention = timedelta(hours=settings.http_retention_hours)

@@ -9,11 +9,11 @@ import hmac
 import json
 import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 
 from standardwebhooks import Webhook
@@ -26,14 +26,12 @@ from starlette.routing import Route
 TOLERANCE_SECONDS = 300  # A request signed longer ago, or so far in the future, is refused: far below the retention.
 MOST_BYTES = 1_000_000  # Of a request.
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, epoch INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS effects (
-    key TEXT PRIMARY KEY REFERENCES keys (key), kind TEXT NOT NULL, digest TEXT NOT NULL,
-    reference TEXT NOT NULL UNIQUE, reverses TEXT UNIQUE REFERENCES effects (reference),
-    amount_minor INTEGER, currency TEXT, payload TEXT NOT NULL, at TEXT NOT NULL
-);
-"""
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, epoch INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, kind TEXT NOT NULL, digest TEXT NOT NULL, "
+    "reference TEXT NOT NULL UNIQUE, reverses TEXT UNIQUE, amount_minor INTEGER, currency TEXT, "
+    "payload TEXT NOT NULL, at TEXT NOT NULL)",
+)
 _COLUMNS = "key, kind, reference, reverses, amount_minor, currency, at"
 
 
@@ -58,11 +56,10 @@ class _Receiver:
         if not self._signing:
             raise ValueError("a receiver needs a secret")
         self._now = now
-        self._turn = threading.Lock()
-        self._store = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
-        self._store.row_factory = sqlite3.Row
-        self._store.execute("PRAGMA synchronous = FULL")  # What was answered is on the disk.
-        self._store.executescript(_TABLES)
+        self._file = file
+        with self._transaction() as store:
+            for table in _TABLES:
+                store.execute(table)
         routes = [Route(f"/{kind}", self._endpoint, methods=["POST"]) for kind in ("apply", "undo", "find")]
         self.app = Starlette(routes=[*routes, Route("/log", self._log, methods=["GET"])])
 
@@ -126,10 +123,20 @@ class _Receiver:
                 return _receipt(held)  # Done before: the same receipt again, and nothing else.
             row = _applied(asked.get("payload")) if kind == "apply" else _undone(store, asked.get("payload"))
             at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds")
-            text = json.dumps(asked.get("payload"), ensure_ascii=False)
+            reference, text = f"R-{token_hex(8)}", json.dumps(asked.get("payload"), ensure_ascii=False)
             store.execute(
                 f"INSERT INTO effects ({_COLUMNS}, digest, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [key, kind, f"R-{key[:16]}", row["reverses"], row["amount_minor"], row["currency"], at, digest, text],
+                [
+                    key,
+                    kind,
+                    reference,
+                    row["reverses"],
+                    row["amount_minor"],
+                    row["currency"],
+                    at,
+                    digest,
+                    text,
+                ],
             )
             # >>> Here your own system pays, grants or sends, in this transaction.
             return _receipt(store.execute(f"SELECT {_COLUMNS} FROM effects WHERE key = ?", [key]).fetchone())
@@ -150,15 +157,13 @@ class _Receiver:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One at a time; undone as a whole when anything goes wrong."""
-        with self._turn:
-            self._store.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._store
-            except BaseException:
-                self._store.execute("ROLLBACK")
-                raise
-            self._store.execute("COMMIT")
+        """One at a time, whatever process or thread it is; undone as a whole when anything goes wrong."""
+        with closing(sqlite3.connect(self._file, isolation_level=None)) as store:
+            store.row_factory = sqlite3.Row
+            store.execute("PRAGMA synchronous = FULL")  # What was answered is on the disk.
+            store.execute("BEGIN IMMEDIATE")
+            yield store
+            store.execute("COMMIT")  # Without it, closing takes everything back.
 
 
 def _applied(payload: Any) -> dict[str, Any]:
