@@ -1,10 +1,9 @@
 """Effects that go to a receiver behind HTTP, from approval to the end, with everything that can go wrong between."""
 
+import runpy
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,8 +12,6 @@ from core import actions, clock, reconcile, submissions, verify, workflow
 from core.actions import Verdict
 from core.receivers import Receiver
 from core.receivers.http import Http
-from core.workflow import Effect
-from core.workflows.refunds import LEDGER, Refunds
 from storage import database
 from storage import effects as effect_rows
 from storage.tables import Case
@@ -25,22 +22,11 @@ from tests.counterparts.faulty_receiver import SECRET, Elsewhere, FaultyReceiver
 ONCE = Stands(1, ((4990, "EUR"),))
 
 
-class Ours(Refunds):
-    """Refunds that a system of our own pays."""
-
-    name, title = "ours", "Refunds by our own system"
-
-    def effects(self, submission: Any, values: Any) -> list[Effect]:
-        return [replace(one, receiver="http") for one in super().effects(submission, values)]
-
-    def undo(self, effect: Effect, receipt: Any) -> Effect | None:
-        wanted = super().undo(replace(effect, receiver=LEDGER), receipt)
-        return None if wanted is None else replace(wanted, receiver="http")
-
-
 @pytest.fixture(autouse=True)
 def ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(workflow.loaded(), "ours", Ours())
+    """The workflow of docs/receiver.md, found as if its file lay in `core/workflows/`."""
+    found = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "ours.py"))["Ours"]()
+    monkeypatch.setitem(workflow.loaded(), found.name, found)
 
 
 @pytest.fixture
