@@ -11,8 +11,9 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import httpx2
@@ -26,6 +27,7 @@ from core.settings import Settings
 from core.workflow import Reversibility
 
 MOST_BYTES: Final = 100_000  # Of an answer; a receipt has some hundred.
+LOOK_UP_SECONDS: Final = 8.0  # For asking what it holds: after a send that took its whole time, a worker still waits.
 CONNECT_SECONDS: Final = 5.0  # For one address, at most; the whole exchange has its own limit above that.
 MOST_ADDRESSES: Final = 4  # Of one name that are tried.
 
@@ -127,7 +129,7 @@ class Http:
         """The receipt that `/find` names for this key; None when the receiver says that it holds none. Raises
         `NotAsked` for everything else: an answer we do not understand proves nothing."""
         body = _envelope("find", key, 0, b"null")
-        got = self._exchange("find", key, body, clock.now())
+        got = self._exchange("find", key, body, clock.now(), seconds=min(LOOK_UP_SECONDS, self._seconds))
         if isinstance(got, Answer):
             raise NotAsked(got.detail or got.kind)
         found = _receipt_in(got.body) if got.status == 200 else None
@@ -142,7 +144,7 @@ class Http:
     def _send(self, kind: str, sending: Sending) -> Answer:
         try:
             body = _envelope(kind, sending.key, sending.epoch, sending.payload.encode())
-            got = self._exchange(kind, sending.key, body, sending.signed_at)
+            got = self._exchange(kind, sending.key, body, sending.signed_at, seconds=self._seconds)
             if isinstance(got, Answer):
                 return got
             return self._meaning(got, sending)
@@ -188,7 +190,7 @@ class Http:
 
     # --- The way there and back ---
 
-    def _exchange(self, kind: str, key: str, body: bytes, signed_at: datetime) -> _Got | Answer:
+    def _exchange(self, kind: str, key: str, body: bytes, signed_at: datetime, *, seconds: float) -> _Got | Answer:
         """A whole answer, or the `Answer` that says why there is none."""
         headers = {
             "host": self._url.netloc.decode("ascii"),
@@ -199,31 +201,32 @@ class Http:
             "idempotency-key": key,
             **self._signature(key, body, signed_at),
         }
-        return asyncio.run(self._within_time(self._url.path.rstrip("/") + f"/{kind}", headers, body))
+        path = self._url.raw_path.rstrip(b"/") + f"/{kind}".encode()
+        return asyncio.run(self._within_time(seconds, path, headers, body))
 
     def _signature(self, key: str, body: bytes, signed_at: datetime) -> dict[str, str]:
         # Standard Webhooks: over id, time and body; with every secret, so that one can be replaced at either end first.
-        text = body.decode()
+        text, signed_at = body.decode(), signed_at.astimezone(UTC)  # The library takes any other zone for UTC.
         return {
             "webhook-id": key,
             "webhook-timestamp": str(int(signed_at.timestamp())),
             "webhook-signature": " ".join(one.sign(key, signed_at, text) for one in self._signing),
         }
 
-    async def _within_time(self, path: str, headers: Mapping[str, str], body: bytes) -> _Got | Answer:
+    async def _within_time(self, seconds: float, path: bytes, headers: Mapping[str, str], body: bytes) -> _Got | Answer:
         with wire.Trip() as trip:
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(seconds):
                     return await self._to_a_checked_address(path, headers, body)
             except TimeoutError:
-                words = f"no whole answer within {self._seconds:g} s"
+                words = f"no whole answer within {seconds:g} s"
             except wire.TooLong as error:
                 words = str(error)
             except Exception as error:
                 words = _words(error)
             return Answer("unknown" if trip.sent else "not_sent", detail=words)
 
-    async def _to_a_checked_address(self, path: str, headers: Mapping[str, str], body: bytes) -> _Got | Answer:
+    async def _to_a_checked_address(self, path: bytes, headers: Mapping[str, str], body: bytes) -> _Got | Answer:
         try:
             named = await self._looked_up()
         except OSError as error:
@@ -262,7 +265,7 @@ class Http:
                 names = self._resolve(self._host, port)
             except Exception as problem:
                 error = problem
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # The request has ended without us.
                 loop.call_soon_threadsafe(settle, names, error)
 
         # A thread of its own: the loop would wait for one of its pool at the end, however long a name takes.
@@ -283,10 +286,11 @@ class Http:
             return f"{address} is not a public address; if it is meant, list its network in COUNTERSIGN_HTTP_NETWORKS"
         return None
 
-    async def _post(self, address: Address, path: str, headers: Mapping[str, str], body: bytes) -> _Got:
+    async def _post(self, address: Address, path: bytes, headers: Mapping[str, str], body: bytes) -> _Got:
         # The address stands in for the name in the URL, so nobody looks the name up again; TLS still checks the name.
-        url = self._url.copy_with(host=str(address), raw_path=path.encode("ascii"))
+        url = self._url.copy_with(host=str(address), raw_path=path)
         timeout = httpx2.Timeout(None, connect=min(CONNECT_SECONDS, self._seconds))
+        # Without TLS there is no certificate to check, and False only spares the making of what would check it.
         inner = httpx2.AsyncHTTPTransport(verify=self._tls or False, trust_env=False)
         async with (
             httpx2.AsyncClient(

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -334,6 +334,18 @@ def test_the_time_is_that_of_the_claim(there: FaultyReceiver) -> None:
     http(there).apply(Sending(KEY, PAYLOAD, 1, claimed))
 
     assert there.came[0].headers["webhook-timestamp"] == str(int(claimed.timestamp()))
+
+
+def test_a_claim_in_another_zone_is_signed_all_the_same(there: FaultyReceiver) -> None:
+    claimed = clock.now().astimezone(timezone(timedelta(hours=9)))
+
+    assert http(there).apply(Sending(KEY, PAYLOAD, 1, claimed)).kind == "applied"
+
+
+def test_an_address_with_a_path_keeps_it(there: FaultyReceiver) -> None:
+    Http(settings(there.url + "/a%2Fb/effects/")).apply(sending())
+
+    assert there.came[0].path == "/a/b/effects/apply"  # As ASGI has it: without its percent signs.
 
 
 @pytest.mark.parametrize("part", ["body", "webhook-id", "webhook-timestamp", "webhook-signature", "path"])
