@@ -15,6 +15,7 @@ from core.outcomes import Answer, Applied, InDoubt, Later, Receipt
 from core.receivers import USUAL_RETENTION, Sending
 from core.receivers.ledger import Ledger
 from core.workflow import Reversibility
+from storage import database, effects
 from tests.conftest import Store
 from tests.core import drive
 
@@ -159,4 +160,24 @@ def test_without_keys_an_answer_that_was_lost_leads_to_no_second_send(store: Sto
     assert (case.state, case.step) == ("escalated", "apply")
     assert "does not keep keys" in (case.reason or "")
     assert not receiver.ledger.transfers()  # By the script a second send would have been applied.
+    assert verify.verify().holds
+
+
+def test_what_left_before_a_restore_and_is_held_there_is_applied_although_it_was_never_sent_here(
+    store: Store,
+) -> None:
+    made = drive.submit(store)
+    drive.until_idle(store.settings)
+    actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    ledger = Ledger(store.settings.ledger_store_url)
+    with database.transaction() as session:
+        [effect] = effects.of_case(session, case_id=made.case_id)
+        ledger.apply(drive.sending(effect.key, effect.payload))
+        effect.send_before = clock.now()  # As reconciliation sets it: the receiver may have forgotten the key since.
+        session.add(effect)
+
+    drive.step(store.settings, now=clock.now() + timedelta(minutes=10))
+
+    assert drive.case(made.case_id).state == "completed"
+    assert len(ledger.transfers()) == 1
     assert verify.verify().holds
