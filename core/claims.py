@@ -41,13 +41,18 @@ def claim(
     settings: Settings,
     now: datetime,
     retention: timedelta = USUAL_RETENTION,
+    too_late: bool = False,
 ) -> list[ToPropose | ToSend]:
     """Take up to `limit` cases whose work on this lane is due, as far as the lane lets them out, and record what will
     be tried before it leaves; undos before what is to be applied. `retention` is for how long the lane's receiver
-    remembers a key."""
+    remembers a key. With `too_late`, only effects that cannot be sent any more, which go to people whatever stops the
+    lane."""
     if limit < 1:
         return []
     with database.transaction() as session:
+        if too_late:
+            due = cases.past_horizon(session, now=now, lane=lane, limit=limit)
+            return _sent_on(session, due, Through(lane, limit), holder, now, retention)
         through = admission.ask(session, lane=lane, limit=limit, settings=settings, now=now)
         if through.limit < 1:
             return []
@@ -284,10 +289,16 @@ def _stop_at_cap(session: Session, through: Through, settings: Settings, holder:
 def _to_send(
     session: Session, through: Through, holder: str, now: datetime, retention: timedelta
 ) -> list[ToPropose | ToSend]:
-    """Effects past their horizon get no attempt: nothing will be sent."""
     due: list[Case] = []
     for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
         due += cases.due(session, now=now, lane=through.lane, step=str(step), limit=through.limit - len(due))
+    return _sent_on(session, due, through, holder, now, retention)
+
+
+def _sent_on(
+    session: Session, due: Sequence[Case], through: Through, holder: str, now: datetime, retention: timedelta
+) -> list[ToPropose | ToSend]:
+    """Effects past their horizon get no attempt: nothing will be sent."""
     planned = effect_rows.by_case(session, case_ids=[case.id for case in due]) if due else {}
     # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
     chosen = {

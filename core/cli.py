@@ -1,9 +1,13 @@
 """The same actions from a terminal: one command per verb, JSON with `--json`; exit 0 done, 1 refused with one clear
 line on stderr, 2 wrong usage."""
 
+import base64
 import json
 import os
+import secrets
 import signal
+import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -283,6 +287,50 @@ def torture(
     _print(made.as_json()) if as_json else print(made.as_text())
     if not made.holds:
         raise typer.Exit(1)
+
+
+# --- A receiver of your own -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def secret() -> None:
+    """Print a fresh secret to sign requests to a receiver with; both ends need it."""
+    print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode("ascii"))
+
+
+@app.command("reference-receiver")
+def reference_receiver(
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Loopback port; 0 finds a free one.")] = 8600,
+    file: Annotated[Path, typer.Option("--file", help="Its records; made when it is not there.")] = Path("receiver.db"),
+) -> None:
+    """Run the reference receiver on this machine, with the secrets of COUNTERSIGN_RECEIVER_SECRETS (one, or two with a
+    space while one is replaced). SIGTERM ends it."""
+    given = os.environ.get("COUNTERSIGN_RECEIVER_SECRETS", "").split()
+    if not given or not all(map(is_signing_secret, given)):
+        _refuse(
+            "COUNTERSIGN_RECEIVER_SECRETS holds no secret that signs: "
+            'export COUNTERSIGN_RECEIVER_SECRETS="$(countersign secret)"'
+        )
+    import uvicorn
+
+    from core.receivers import reference
+
+    try:
+        receiver = reference.app(given, str(file))
+    except sqlite3.Error as error:
+        _refuse(f"{file} cannot be used: {error}")
+    # The server ends on SIGTERM and then raises it again: by then all is answered, and all is well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = uvicorn.Server(uvicorn.Config(receiver, host="127.0.0.1", port=port, log_level="warning"))
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(("127.0.0.1", port))
+            listening.listen(100)
+        except OSError as error:
+            _refuse(f"port {port} cannot be used: {error.strerror}")
+        print(f"The receiver listens on http://127.0.0.1:{listening.getsockname()[1]}; its log: /log", flush=True)
+        server.run(sockets=[listening])
 
 
 # --- People ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Run one step and say what came of it. Nothing here writes to the store; no transaction is open meanwhile."""
 
+import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from core import clock, outcomes, retry, workflow
-from core.outcomes import Broken, Category, InDoubt, Kind, Outcome, Proposed, Reply, ToPerson
+from core import clock, errors, money, outcomes, retry, workflow
+from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Reply, ToPerson
 from core.receivers import Receiver, Sending
 from core.settings import MODEL
 from core.workflow import Prompt, Submission
@@ -121,11 +122,17 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
 
 
 def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng: Random) -> Ran:
-    """Send one effect with its key, and read what the receiver's answer means."""
+    """Send one effect with its key, and read what the receiver's answer means.
+
+    Before it is said to be in doubt, its key is looked up at the receiver, once.
+    """
+    receiver = receivers.get(work.receiver)
     if work.attempt_id is None or clock.now() >= work.send_before:
         reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
-        return Ran(work, InDoubt(reason), clock.now(), answer=outcomes.Answer("not_sent", detail="past the horizon"))
-    receiver = receivers.get(work.receiver)
+        return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="past the horizon"), InDoubt(reason))
+    if receiver is not None and work.earlier_unknown and not receiver.keeps_keys:
+        reason = "An earlier try may have been applied, and this receiver does not keep keys: it is not sent again."
+        return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="no keys are kept"), InDoubt(reason))
     if receiver is None:
         answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
     else:
@@ -147,13 +154,58 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
         now=clock.now(),
         rng=rng,
         send_before=work.send_before,
+        keeps_keys=receiver is None or receiver.keeps_keys,
+        probe=work.probe,
     )
+    # Of what is known with another amount or with other contents, the look-up would find just that.
+    if isinstance(outcome, InDoubt) and answer.kind not in ("partial", "broken"):
+        return _looked_up(work, receiver, answer, outcome)
     return Ran(work, outcome, clock.now(), answer=answer)
 
 
 def _error_in(text: str) -> str:
     """The type of the error that a traceback ends with."""
     return text.strip().rsplit("\n", 1)[-1].split(":")[0].rsplit(".", 1)[-1] or "An error"
+
+
+def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer, doubt: InDoubt) -> Ran:
+    """Applied, where the receiver holds our key with our amount; else the doubt, and what the look-up said.
+
+    That it does not know the key proves nothing: the request may still be under way (effects.md 3.9).
+    """
+    said = ""
+    if receiver is not None:
+        try:
+            found = receiver.find(key=work.key)
+        except errors.CountersignError as error:
+            said = f"It could not be looked up there by its key: {error}."
+        except Exception as error:
+            said = f"It could not be looked up there by its key ({type(error).__name__})."
+        else:
+            if found is not None and found.key == work.key and (other := _other_amount(work.payload, found)) is None:
+                answer = outcomes.Answer("applied", receipt=found, detail="found at the receiver by its key")
+                return Ran(work, Applied(found), clock.now(), answer=answer)
+            if found is None:
+                said = "Asked for its key, the receiver did not know it; it may still be under way."
+            elif found.key != work.key:
+                said = "Asked for its key, the receiver named another."
+            else:
+                said = f"Asked for its key, the receiver holds {other} as {found.reference}."
+    return Ran(work, InDoubt(f"{doubt.reason} {said}".rstrip()), clock.now(), answer=answer)
+
+
+def _other_amount(payload: str, receipt: outcomes.Receipt) -> str | None:
+    """What a receipt says was applied, where that is not what was asked for. None: it does not contradict."""
+    asked = json.loads(payload)
+    if not isinstance(asked, dict) or not isinstance(asked.get("amount_minor"), int):
+        return None
+    body = receipt.body
+    here = (asked["amount_minor"], asked.get("currency"))
+    there = (body.get("amount_minor", here[0]), body.get("currency", here[1]))
+    if there == here:
+        return None
+    amount = money.show(there[0], str(there[1])) if isinstance(there[0], int) else "another amount"
+    return f"{amount} of {money.show(here[0], here[1])}"
 
 
 def _proposed(kind: workflow.Workflow[Any, Any], submission: Submission[Any], reply: Reply) -> Proposed | None:

@@ -15,6 +15,7 @@ from core import clock, errors, lifecycle, moves, people, subject, workflow
 from core.audit import GENESIS
 from core.moves import SYSTEM, Note
 from core.receivers import Receiver
+from core.receivers.http import Http
 from core.receivers.ledger import Ledger
 from core.receivers.mail import Mail
 from core.settings import FALLBACK, MODEL, Settings
@@ -110,15 +111,17 @@ def restored_at() -> datetime | None:
 
 def receivers(settings: Settings) -> Mapping[str, Receiver]:
     """The receivers that effects can be sent to, by name."""
-    found: dict[str, Receiver] = {Ledger.name: Ledger(settings.ledger_store_url)}
+    found: list[Receiver] = [Ledger(settings.ledger_store_url)]
+    if settings.http_url:
+        found.append(Http(settings))
     if settings.mail_host:
-        found[Mail.name] = Mail(settings)
-    return found
+        found.append(Mail(settings))
+    return {one.name: one for one in found}
 
 
 def connected(settings: Settings) -> frozenset[str]:
     """The names of the receivers that workflows may plan effects for."""
-    names = {Ledger.name: True, "http": bool(settings.http_url), Mail.name: bool(settings.mail_host)}
+    names = {Ledger.name: True, Http.name: bool(settings.http_url), Mail.name: bool(settings.mail_host)}
     return frozenset(name for name, is_there in names.items() if is_there)
 
 

@@ -9,13 +9,10 @@ import asyncio
 import json
 import math
 import re
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 import httpx2
@@ -24,7 +21,7 @@ import structlog
 import tenacity
 from pydantic import BaseModel, ValidationError
 
-from core import clock
+from core import clock, wire
 from core.outcomes import Category, Kind, Reply, Usage
 from core.settings import BUILTIN, Settings
 from core.workflow import Prompt, strict_schema
@@ -33,7 +30,6 @@ BUILTIN_URL: Final = "http://builtin.invalid/v1"
 
 CONNECT_TRIES: Final = 3  # Connections tried in one call, the first included.
 CONNECT_SECONDS: Final = 10.0  # One of these tries, at most; the call's own limit holds above it.
-LONGEST_WAIT: Final = 3_600.0  # Seconds: a longer Retry-After is cut to this.
 DEEPEST: Final = 64  # Levels of nesting; a proposal has about five.
 LONGEST_TEXT: Final = 100_000  # Characters of an answer that are kept.
 MOST_TOKENS: Final = 10**9  # A usage above this is a lie.
@@ -89,15 +85,12 @@ class Model:
             },
         }
         limit = max_tokens or self._settings.model_max_tokens
-        trip = _Trip()
-        token = _trip.set(trip)
-        try:
-            async with asyncio.timeout(seconds):
-                reply = await self._until_connected(request, limit, answer, seconds)
-        except TimeoutError:
-            reply = _transient(Category.TIMEOUT, f"no answer within {seconds:g} s")
-        finally:
-            _trip.reset(token)
+        with wire.Trip() as trip:
+            try:
+                async with asyncio.timeout(seconds):
+                    reply = await self._until_connected(request, limit, answer, seconds)
+            except TimeoutError:
+                reply = _transient(Category.TIMEOUT, f"no answer within {seconds:g} s")
         return replace(
             reply,
             text=_storable(reply.text, LONGEST_TEXT, secret=self._settings.api_key.get_secret_value()),
@@ -118,7 +111,7 @@ class Model:
         self, request: dict[str, Any], limit: int, answer: type[BaseModel], seconds: float
     ) -> Reply:
         """Send, and again after a short wait while no connection could be made: nothing has left then."""
-        trip = _trip.get()
+        trip = wire.trip()
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda reply: reply.kind is Kind.TRANSIENT and not trip.sent),
             stop=tenacity.stop_after_attempt(CONNECT_TRIES) | tenacity.stop_before_delay(seconds),
@@ -143,7 +136,7 @@ class Model:
 
     async def _post(self, request: dict[str, Any]) -> httpx2.Response | Reply:
         """The one place where something leaves: a whole response, or the reply that says why there is none."""
-        trip = _trip.get()
+        trip = wire.trip()
         trip.sent = False
         try:
             raw = await self._connected().chat.completions.with_raw_response.create(**request)
@@ -170,7 +163,7 @@ class Model:
                 timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # asyncio.timeout is the limit of the whole.
                 default_headers={"Accept-Encoding": "identity"},
                 http_client=httpx2.AsyncClient(
-                    transport=_Wire(inner, self._settings.model_max_bytes),
+                    transport=wire.Wire(inner, self._settings.model_max_bytes),
                     timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
                     follow_redirects=False,
                 ),
@@ -180,105 +173,6 @@ class Model:
 
 
 # --- The way there and back ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Trip:
-    """What happened on the wire during one `ask`: which requests left, and when the last one did."""
-
-    calls: int = 0
-    sent: bool = False  # The request under way has left: it may have been billed.
-    began: float | None = None
-
-    def start(self) -> None:
-        self.sent, self.began = False, time.monotonic()
-
-    def leave(self) -> None:
-        if not self.sent:
-            self.sent, self.calls = True, self.calls + 1
-
-    def seconds(self) -> float:
-        return 0.0 if self.began is None else time.monotonic() - self.began
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        # A proxy is sent a CONNECT of its own first: that is not yet the request.
-        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
-            self.began = time.monotonic()
-            self.leave()
-
-
-_trip: ContextVar[_Trip] = ContextVar("trip")
-
-# What these mean is that not a byte of the request has left.
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-# And these, before that, that no request can leave: the address, the proxy or the key is wrong.
-_WRONG_SETTING = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, ValueError, ImportError)
-
-
-class _TooLong(httpx2.RequestError):
-    """The answer is longer than `model_max_bytes`."""
-
-
-class _Wire(httpx2.AsyncBaseTransport):
-    """A transport that reads no more than `max_bytes` of an answer, and notes when a request leaves."""
-
-    def __init__(self, inner: httpx2.AsyncBaseTransport, max_bytes: int) -> None:
-        self._inner = inner
-        self._max_bytes = max_bytes
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        trip = _trip.get()
-        trip.start()
-        request.extensions = {**request.extensions, "trace": trip.trace}
-        try:
-            response = await self._inner.handle_async_request(request)
-        except _NEVER_SENT:
-            raise
-        except Exception:
-            if not isinstance(self._inner, httpx2.AsyncHTTPTransport):  # It has no trace to say so.
-                trip.leave()
-            raise
-        trip.leave()
-        if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            # We ask for plain bytes. A packed answer can unpack to any size, so it is not read; its status counts.
-            await response.aclose()
-            plain = [(name, value) for name, value in response.headers.multi_items() if name not in _BODY_HEADERS]
-            return httpx2.Response(response.status_code, headers=plain, content=b"", extensions=response.extensions)
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Capped(response.stream, self._max_bytes, request, is_error=response.status_code >= 300)
-        return response
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-_BODY_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
-
-
-class _Capped(httpx2.AsyncByteStream):
-    """A body, cut off at a number of bytes. Of an error the beginning will do; of an answer it will not."""
-
-    def __init__(
-        self, stream: httpx2.AsyncByteStream, max_bytes: int, request: httpx2.Request, *, is_error: bool
-    ) -> None:
-        self._stream = stream
-        self._max_bytes = max_bytes
-        self._request = request
-        self._is_error = is_error
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._max_bytes
-        async for chunk in self._stream:
-            if len(chunk) > left:
-                if self._is_error:
-                    yield chunk[:left]
-                    return
-                raise _TooLong(f"answer over {self._max_bytes} bytes", request=self._request)
-            left -= len(chunk)
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 def _network(url: str) -> httpx2.AsyncBaseTransport:
@@ -326,9 +220,9 @@ def _transient(category: Category, detail: str) -> Reply:
 def _failure(cause: BaseException | None, *, sent: bool, was_timeout: bool) -> Reply:
     """The reply where no whole answer arrived."""
     name = type(cause).__name__
-    if isinstance(cause, _TooLong):
+    if isinstance(cause, wire.TooLong):
         return Reply(Kind.INVALID, category=Category.INVALID, detail=str(cause))
-    if isinstance(cause, httpx2.LocalProtocolError) or (isinstance(cause, _WRONG_SETTING) and not sent):
+    if isinstance(cause, httpx2.LocalProtocolError) or (isinstance(cause, wire.WRONG_SETTING) and not sent):
         return Reply(Kind.BLOCKED, category=Category.CONFIGURATION, detail=f"the request cannot be sent: {name}")
     if was_timeout and sent:
         return _transient(Category.TIMEOUT, name)
@@ -355,7 +249,11 @@ _TRANSIENT_STATUSES = frozenset((408, 409, 425, 429))
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, now: datetime) -> Reply:
     """What an answer with a status other than 2xx means."""
     error = _error_in(body)
-    codes = [code for code in (_code(error.get("code")), _code(error.get("type"))) if code and code != str(status)]
+    codes = [
+        code
+        for code in (wire.short_code(error.get("code")), wire.short_code(error.get("type")))
+        if code and code != str(status)
+    ]
     kind, category = _meaning(status, codes, about=error.get("param"))
     return Reply(
         kind,
@@ -363,7 +261,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, now: dat
         text=body[:4_000].decode("utf-8", "replace"),
         detail=" ".join([str(status), *codes[:1]]),
         request_id=_word(headers.get("x-request-id")),
-        retry_after=retry_after(headers, now=now),
+        retry_after=wire.retry_after(headers, now=now),
     )
 
 
@@ -393,27 +291,6 @@ def _error_in(body: bytes) -> dict[str, Any]:
         error = data.get("error", data)
         return error if isinstance(error, dict) else {}
     return {}
-
-
-def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
-    """Seconds to wait, as the provider asks, between 0 and `LONGEST_WAIT`; None for none, nonsense or a negative."""
-    milliseconds = _plain_number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return min(milliseconds / 1_000, LONGEST_WAIT)
-    value = headers.get("retry-after", "").strip()
-    seconds = _plain_number(value)
-    if seconds is None and value:
-        try:
-            at = parsedate_to_datetime(value)
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
-            seconds = max((at - now).total_seconds(), 0.0)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
-    return None if seconds is None else min(seconds, LONGEST_WAIT)
-
-
-def _plain_number(value: str) -> float | None:
-    return float(value) if re.fullmatch(r"\s*[0-9]{1,15}(\.[0-9]{1,15})?\s*", value, re.ASCII) else None
 
 
 # --- What an answer says ----------------------------------------------------------------------------------------------
@@ -623,9 +500,3 @@ def _word(value: object) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     return "".join(char if char.isprintable() else "�" for char in value[:200])
-
-
-def _code(value: object) -> str | None:
-    """A provider's error code, if it looks like one: never a sentence, which could quote the customer."""
-    word = str(value) if isinstance(value, (str, int)) else ""
-    return word if re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", word) else None

@@ -398,6 +398,7 @@ def _sending(ran: Ran) -> dict[str, Any]:
         "applied": None,
         "rejected": str(Category.EFFECT_REFUSED),
         "not_sent": str(Category.EFFECT_NOT_SENT),
+        "misconfigured": str(Category.CONFIGURATION),
     }.get(ran.answer.kind, str(Category.EFFECT_UNKNOWN))
     return {
         "kind": ran.answer.kind, "error": ran.answer.detail or None, "category": category,

@@ -13,7 +13,9 @@ from core.outcomes import Applied, Category, InDoubt, Kind, Later, Refused, Repl
 
 FIRST_WAIT: Final = 2.0  # Seconds: the first wait is between 0 and this, each next one up to twice as long,
 LONGEST_WAIT: Final = 300.0  # but never longer than this, unless the other side asks for it.
-HELD_WAIT: Final = 5.0  # A receiver that is busy with this very key is given at least this long.
+HELD_WAIT: Final = 5.0  # A receiver that is busy with this very key is given at least this long,
+PENDING_WAIT: Final = 15.0  # and one that has taken an effect and works on it, this long.
+REFUSED_WAIT: Final = (60.0, 300.0)  # A receiver that refuses us is tried again after a time between these.
 
 INVALID_TRIES: Final = 2  # Answers without the form asked for, before a person is asked.
 TRUNCATED_TRIES: Final = 2  # The second with a longer limit: see `token_limit`.
@@ -117,17 +119,31 @@ def after_effect(
     now: datetime,
     rng: Chance,
     send_before: datetime | None,
+    keeps_keys: bool = True,
+    probe: bool = False,
 ) -> Applied | Later | Refused | InDoubt:
-    """What an answer means for an effect at a receiver that honours keys (effects.md 3.4); resent means: same key.
+    """What an answer means for an effect (effects.md 3.4); resent means: with the same key.
 
     `tries` counts the sends used up, this one included. `earlier_unknown` says that an earlier send ended unknown,
-    or never ended. Past `send_before` nothing is sent again: the receiver may have forgotten the key.
+    or never ended. Past `send_before` nothing is sent again: the receiver may have forgotten the key. Where a receiver
+    does not keep keys (`keeps_keys`), only what surely did not reach it is sent again.
+
+    As the `probe` of a stopped lane it uses up no tries: all effects wait together then.
+
+    - pending: it is asked again with the same key, for as long as the key is remembered; that uses up no tries.
+    - partial: a person, told both amounts. broken: a person, who compares the records.
+    - misconfigured: the effect waits, uses up no tries, and is never said to be refused.
     """
     match answer.kind:
         case "applied":
             if answer.receipt is not None:
                 return Applied(answer.receipt)
             answer = outcomes.Answer("unknown", detail="no receipt", retry_after=answer.retry_after)
+        case "partial":
+            return InDoubt(
+                f"The receiver applied {answer.detail or 'another amount than was asked for'}. Settle there what is "
+                "missing or too much; it is not sent again."
+            )
         case "rejected" if earlier_unknown:
             return InDoubt(
                 f"The receiver refused it{_because(answer)}, but an earlier try may have been applied. Look it up "
@@ -140,25 +156,32 @@ def after_effect(
                 f"The receiver knows this key with other contents{_because(answer)}: its records and ours differ. "
                 "Compare them; it is not sent again."
             )
-        case "unknown" | "not_sent" | "held" | "pending" | "partial" | "misconfigured":
+        case "unknown" | "not_sent" | "held" | "pending" | "misconfigured":
             pass
         case _:
             assert_never(answer.kind)
 
-    is_held, unsure = answer.kind == "held", earlier_unknown or answer.kind == "unknown"
-    what = _EFFECT[answer.kind]
-    floor = max(answer.retry_after or 0.0, HELD_WAIT if is_held else 0.0)
-    at = now + timedelta(seconds=_backoff(tries, rng, floor))
-    if send_before is not None and at >= send_before:
+    what, free = _EFFECT[answer.kind], probe or answer.kind in _UNSPENT
+    at = now + timedelta(seconds=_wait(answer, tries, rng))
+    if not keeps_keys and (earlier_unknown or answer.kind not in _SURELY_NOT_APPLIED):
+        end = ", and it does not keep keys, so it is not sent again"
+    elif send_before is not None and at >= send_before:
         end = ", and it is too late to send it again: the receiver may have forgotten the key"
-    elif tries >= limit and not is_held:
+    elif tries >= limit and not free:
         end = f"; it was the last of {_number(tries)} tries" if tries > 1 else ""
     else:
-        category = Category.EFFECT_UNKNOWN if answer.kind == "unknown" else Category.EFFECT_NOT_SENT
-        return Later(at, category, f"{what}{_because(answer)}. It is sent again, with the same key.", spent=not is_held)
-    if answer.kind == "not_sent" and not unsure:
+        return Later(at, _CATEGORY[answer.kind], f"{what}{_because(answer)}. {_NEXT[answer.kind]}", spent=not free)
+    if answer.kind == "not_sent" and not earlier_unknown:
         return Refused(f"{what}{_because(answer)}{end}. Nothing was sent.")
     return InDoubt(f"{what}{_because(answer)}{end}. Look up there whether it was applied.")
+
+
+def _wait(answer: outcomes.Answer, tries: int, rng: Chance) -> float:
+    if answer.kind == "misconfigured":
+        shortest, longest = REFUSED_WAIT
+        return max(shortest + rng.random() * (longest - shortest), answer.retry_after or 0.0)
+    shortest = {"held": HELD_WAIT, "pending": PENDING_WAIT}.get(answer.kind, 0.0)
+    return _backoff(tries, rng, max(answer.retry_after or 0.0, shortest))
 
 
 _TRANSIENT: Final = {
@@ -173,7 +196,28 @@ _EFFECT: Final = {
     "unknown": "The receiver did not say clearly whether it applied this",
     "not_sent": "The receiver could not be reached",
     "held": "The receiver asked us to wait",
+    "pending": "The receiver has taken this and is not done with it yet",
+    "misconfigured": "The receiver cannot be used as it is set up",
 }
+_AGAIN: Final = "It is sent again, with the same key."
+_NEXT: Final = {
+    "applied": _AGAIN,
+    "unknown": _AGAIN,
+    "not_sent": _AGAIN,
+    "held": _AGAIN,
+    "pending": "It is asked again, with the same key.",
+    "misconfigured": "Settle its address, its secret or the clocks; the effect waits for that and is then sent.",
+}
+_CATEGORY: Final = {
+    "applied": Category.EFFECT_UNKNOWN,
+    "unknown": Category.EFFECT_UNKNOWN,
+    "not_sent": Category.EFFECT_NOT_SENT,
+    "held": Category.EFFECT_NOT_SENT,
+    "pending": Category.EFFECT_UNKNOWN,
+    "misconfigured": Category.CONFIGURATION,
+}
+_UNSPENT: Final = frozenset(("held", "pending", "misconfigured"))  # These use up no tries.
+_SURELY_NOT_APPLIED: Final = frozenset(("not_sent", "misconfigured"))
 
 
 def _backoff(tries: int, rng: Chance, floor: float | None = None) -> float:

@@ -1,8 +1,10 @@
 """The environment, read once into one frozen object. Values are passed on; nothing else reads `os.environ`."""
 
-from ipaddress import ip_address
+from base64 import b64decode
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -133,6 +135,61 @@ class Settings(BaseSettings):
             raise ValueError("write a URL such as postgresql://user:password@host/name, or leave it empty for SQLite")
         return value
 
+    @field_validator("http_url")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            is_address = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address or parts.username is not None or parts.query or parts.fragment or not value.isascii():
+            raise ValueError("write an address such as https://pay.example.com/effects, with nothing after its path")
+        return value
+
+    @field_validator("http_secrets")
+    @classmethod
+    def _secrets_that_sign(cls, value: SecretStr) -> SecretStr:
+        given = value.get_secret_value().split()
+        if len(given) > 2 or not all(map(is_signing_secret, given)):
+            raise ValueError(
+                "write one secret, or two with a space between them, each as `countersign secret` prints one: whsec_ "
+                "and 24 to 64 bytes in base64"
+            )
+        return value
+
+    @field_validator("http_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for one in value.split():
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(f"{one!r} is not a network such as 127.0.0.0/8 or 10.20.0.0/16") from None
+        return value
+
+    @model_validator(mode="after")
+    def _whole_receiver(self) -> "Settings":
+        if not self.http_url:
+            return self
+        if not self.http_secrets.get_secret_value().split():
+            raise ValueError(
+                "COUNTERSIGN_HTTP_SECRETS is empty, and COUNTERSIGN_HTTP_URL needs a secret to sign with: "
+                "`countersign secret` prints one"
+            )
+        parts = urlsplit(self.http_url)
+        if parts.scheme == "http" and not self.http_networks.split():
+            raise ValueError(
+                "COUNTERSIGN_HTTP_URL begins with http://, which is for networks of your own only: use https://, or "
+                "name the network in COUNTERSIGN_HTTP_NETWORKS"
+            )
+        hosts = [one.lower() for one in self.http_hosts.split()]
+        if hosts and parts.hostname not in hosts:
+            raise ValueError("COUNTERSIGN_HTTP_HOSTS does not name the host of COUNTERSIGN_HTTP_URL: add it there")
+        return self
+
     @model_validator(mode="after")
     def _whole_price(self) -> "Settings":
         if (self.price_input is None) != (self.price_output is None):
@@ -184,6 +241,14 @@ class Settings(BaseSettings):
         return bool(self.model)
 
 
+def is_signing_secret(value: str) -> bool:
+    """Whether this is a secret as Standard Webhooks has them: whsec_, then 24 to 64 bytes in base64."""
+    try:
+        return value.startswith("whsec_") and 24 <= len(b64decode(value.removeprefix("whsec_"), validate=True)) <= 64
+    except ValueError:
+        return False
+
+
 def _sqlite(path: Path) -> str:
     # Built, not glued together: a question mark in the path would begin the options of a URL.
     return URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
@@ -194,7 +259,7 @@ def load() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        lines = [f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        lines = [_variable(problem["loc"]) + problem["msg"] for problem in error.errors(include_input=False)]
         raise errors.StartError("settings: " + "; ".join(lines)) from None
     if settings.uses_model and not settings.api_key.get_secret_value():
         raise errors.StartError(
@@ -232,6 +297,6 @@ def _is_loopback(host: str) -> bool:
 
 def _variable(loc: tuple[int | str, ...]) -> str:
     if not loc:
-        return "prices"
+        return ""  # It is about several, and names them.
     name = str(loc[0])
-    return name if name.isupper() else f"COUNTERSIGN_{name.upper()}"
+    return f"{name if name.isupper() else f'COUNTERSIGN_{name.upper()}'}: "

@@ -23,6 +23,7 @@ from core.permissions import Role
 from core.receivers.ledger import Ledger
 from core.settings import MODEL
 from storage import cases, copies, database, events, installations, lanes
+from storage import effects as effect_rows
 from storage.tables import Answer, Attempt, Case, Decision, Effect, Event, Person, Proposal, Receipt, Request, Spending
 
 MOST_SHOWN = 20
@@ -411,7 +412,7 @@ def _rejected(rows: _Rows, _now: datetime) -> Check:
     for effect, attempts in _effects_with_attempts(rows):
         if effect.state != "rejected":
             continue
-        unsure = [one for one in attempts if one.kind in ("open", "unknown", "lost", "applied")]
+        unsure = [one for one in attempts if one.kind in effect_rows.UNSURE]
         settled = any(one.verdict == "settle" for one in rows.decisions.get(effect.case_id, []))
         check.look(not unsure or settled, f"effect {effect.key[:12]}… is refused with {len(unsure)} tries in doubt")
     return check

@@ -244,7 +244,7 @@ class Worker:
         self._last_tick = clock.now()
         return claimed
 
-    def _claim(self, lane: ModelLane | ReceiverLane) -> int:
+    def _claim(self, lane: ModelLane | ReceiverLane, *, too_late: bool = False) -> int:
         taken = claims.claim(
             holder=self.holder,
             lane=lane.name,
@@ -252,6 +252,7 @@ class Worker:
             settings=self._settings,
             now=clock.now(),
             retention=lane.retention if isinstance(lane, ReceiverLane) else USUAL_RETENTION,
+            too_late=too_late,
         )
         points.reach("claimed", len(taken))
         if isinstance(lane, ModelLane):
@@ -283,6 +284,8 @@ class Worker:
             log.warning("worker.clock_was_wrong")
             self.wake()
         self._look_for_missing_receivers()
+        for lane in self._receiver_lanes.values():
+            self._claim(lane, too_late=True)
         return claims.expire(settings=self._settings, now=clock.now())
 
     def _look_for_missing_receivers(self) -> None:

@@ -258,6 +258,19 @@ def due(
     return session.exec(statement, params={"lane": lane, "step": step, "now": now, "limit": limit}).all()
 
 
+def past_horizon(session: Session, *, now: datetime, lane: str, limit: int) -> Sequence[Case]:
+    """Cases that wait on this lane with an effect that must not be sent any more."""
+    late = select(Effect.case_id).where(
+        Effect.case_id == Case.id, Effect.state == "sending", col(Effect.send_before) <= now
+    )
+    statement = _DUE_TO_SEND.where(late.exists())
+    found: list[Case] = []
+    for step in ("undo", "apply"):
+        names = {"lane": lane, "step": step, "now": now, "limit": limit - len(found)}
+        found += session.exec(statement, params=names).all()
+    return found
+
+
 def held(session: Session) -> Sequence[Case]:
     """Every case that some worker holds."""
     return session.exec(select(Case).where(text(HELD)).order_by(col(Case.id))).all()

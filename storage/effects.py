@@ -9,6 +9,10 @@ from sqlmodel import Session, col, func, select
 
 from storage.tables import Attempt, Case, Effect, Receipt, table
 
+# Kinds of attempt that may have been applied without our knowing. "applied" (or a part of it) on an effect that is
+# still to be sent was written by a late worker: nobody believed it yet.
+UNSURE = ("open", "unknown", "lost", "pending", "partial", "applied")
+
 _EFFECTS = table(Effect)
 _REVISION = select(func.max(Effect.revision)).where(
     col(Effect.case_id) == bindparam("case"),
@@ -27,7 +31,9 @@ _BEGIN = (
     )
 )
 _APPLIED = (
-    update(_EFFECTS).where(_EFFECTS.c.id == bindparam("effect"), _EFFECTS.c.state == "sending").values(state="applied")
+    update(_EFFECTS)
+    .where(_EFFECTS.c.id == bindparam("effect"), or_(_EFFECTS.c.state == "planned", _EFFECTS.c.state == "sending"))
+    .values(state="applied")
 )
 
 
@@ -62,7 +68,8 @@ def begin_sending(session: Session, *, effects: Sequence[Mapping[str, Any]]) -> 
 
 
 def apply_all(session: Session, *, effect_ids: Sequence[UUID]) -> None:
-    """These effects, which were being sent, are applied."""
+    """These effects are applied. They were being sent, or were found at their receiver before they ever were: a backup
+    that was brought back does not know what left after it was taken."""
     rows = [{"effect": one} for one in effect_ids]
     if rows and session.connection().execute(_APPLIED, rows).rowcount != len(rows):
         raise RuntimeError("an effect changed under the lock of its case")
@@ -101,8 +108,7 @@ def unknown_attempts(session: Session, *, effect_ids: Sequence[UUID]) -> set[UUI
     """Those of these effects with an attempt that may have been applied without our knowing."""
     if not effect_ids:
         return set()
-    # "applied" on an effect that is still to be sent was written by a late worker: nobody believed it yet.
-    unsure = col(Attempt.kind).in_(("open", "unknown", "lost", "applied"))
+    unsure = col(Attempt.kind).in_(UNSURE)
     found = session.exec(select(Attempt.effect_id).where(col(Attempt.effect_id).in_(effect_ids), unsure)).all()
     return {one for one in found if one is not None}
 

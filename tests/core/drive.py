@@ -137,15 +137,16 @@ def case(case_id: UUID) -> Case:
 
 
 class Scripted:
-    """A receiver that answers what it was told, and applies for real where the script says so."""
+    """A receiver that answers what it was told, and applies for real where the script says so. One that is `silent`
+    cannot be asked what it holds."""
 
     name = "ledger"
     reversibility = Reversibility.REVERSIBLE
     retention = USUAL_RETENTION
     keeps_keys = True
 
-    def __init__(self, ledger: Ledger, *script: str) -> None:
-        self.ledger, self.script = ledger, list(script)
+    def __init__(self, ledger: Ledger, *script: str, silent: bool = False) -> None:
+        self.ledger, self.script, self.silent = ledger, list(script), silent
 
     def apply(self, sending: Sending) -> Answer:
         return self._answer(self.ledger.apply, sending)
@@ -154,6 +155,8 @@ class Scripted:
         return self._answer(self.ledger.undo, sending)
 
     def find(self, *, key: str) -> Receipt | None:
+        if self.silent:
+            raise ConnectionError("by script")
         return self.ledger.find(key=key)
 
     def _answer(self, real: Callable[[Sending], Answer], sending: Sending) -> Answer:

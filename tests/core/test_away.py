@@ -273,7 +273,7 @@ def brought_to(store: Store, place: str) -> UUID:
     elif place != "waiting":
         actions.decide(case_id, Verdict.APPROVE, actor=store.reviewer, settings=settings)
     scripts = {"applied": ["apply"], "failed": ["refuse"], "in doubt": ["apply and lose the answer", "refuse"]}
-    receiver = drive.Scripted(Ledger(settings.ledger_store_url), *scripts.get(place, []))
+    receiver = drive.Scripted(Ledger(settings.ledger_store_url), *scripts.get(place, []), silent=True)
     for i in range(len(receiver.script)):
         drive.step(settings, receivers={"ledger": receiver}, now=clock.now() + timedelta(minutes=10 * i))
     return case_id

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from core import model, settings, workflow
+from core import model, settings, wire, workflow
 from core.model import Model
 from core.outcomes import Category, Kind, Reply, Usage
 from core.settings import BUILTIN
@@ -381,14 +381,14 @@ WAITS = [
 def test_the_wait_that_a_provider_asks_for_is_read_in_each_form_and_bounded(
     headers: dict[str, str], seconds: float | None
 ) -> None:
-    assert model.retry_after(headers, now=NOW) == seconds
+    assert wire.retry_after(headers, now=NOW) == seconds
 
 
 @given(st.text(max_size=60))
 def test_no_wait_header_raises_or_leaves_the_bounds(value: str) -> None:
-    found = model.retry_after({"retry-after": value, "retry-after-ms": value}, now=NOW)
+    found = wire.retry_after({"retry-after": value, "retry-after-ms": value}, now=NOW)
 
-    assert found is None or 0 <= found <= model.LONGEST_WAIT
+    assert found is None or 0 <= found <= wire.LONGEST_WAIT
 
 
 @pytest.mark.parametrize("status", [429, 503])

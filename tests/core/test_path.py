@@ -328,7 +328,7 @@ def test_an_effect_in_doubt_is_settled_by_two_people_with_evidence(store: Store)
     drive.until_idle(store.settings)
     actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
     ledger = Ledger(store.settings.ledger_store_url)
-    receivers = {"ledger": drive.Scripted(ledger, "apply and lose the answer", "refuse")}
+    receivers = {"ledger": drive.Scripted(ledger, "apply and lose the answer", "refuse", silent=True)}
     drive.step(store.settings, receivers=receivers)
     drive.step(store.settings, receivers=receivers, now=clock.now() + timedelta(minutes=10))
     doubt = drive.case(made.case_id)

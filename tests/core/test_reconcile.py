@@ -390,7 +390,7 @@ def test_a_doubt_that_the_receiver_settles_needs_no_people(store: Store) -> None
     [case_id] = waiting(store, "a")
     approve(store, case_id)
     once = store.settings.model_copy(update={"effect_attempts": 1})
-    drive.step(once, receivers={"ledger": drive.Scripted(ledger(store), "apply and lose the answer")})
+    drive.step(once, receivers={"ledger": drive.Scripted(ledger(store), "apply and lose the answer", silent=True)})
     assert place(case_id) == "escalated/apply"
 
     report = run(store)
@@ -406,7 +406,7 @@ def test_a_doubtful_undo_that_the_receiver_holds_is_taken_over(store: Store) -> 
     drive.until_idle(store.settings)
     actions.roll_back(case_id, "Wrong.", actor=store.lead)
     once = store.settings.model_copy(update={"effect_attempts": 1})
-    drive.step(once, receivers={"ledger": drive.Scripted(ledger(store), "apply and lose the answer")})
+    drive.step(once, receivers={"ledger": drive.Scripted(ledger(store), "apply and lose the answer", silent=True)})
     assert place(case_id) == "escalated/undo"
 
     run(store)

@@ -246,10 +246,12 @@ def after(
     earlier_unknown: bool = False,
     rng: retry.Chance = MOST,
     send_before: datetime | None = NOW + 20 * HOUR,
+    keeps_keys: bool = True,
 ) -> Applied | Later | Refused | InDoubt:
     return retry.after_effect(
-        answer, tries=tries, limit=limit, earlier_unknown=earlier_unknown, now=NOW, rng=rng, send_before=send_before
-    )
+        answer, tries=tries, limit=limit, earlier_unknown=earlier_unknown, now=NOW, rng=rng, send_before=send_before,
+        keeps_keys=keeps_keys,
+    )  # fmt: skip
 
 
 ANSWERS: list[tuple[outcomes.Answer, bool, type[Applied | Later | Refused | InDoubt]]] = [
@@ -266,6 +268,12 @@ ANSWERS: list[tuple[outcomes.Answer, bool, type[Applied | Later | Refused | InDo
     (outcomes.Answer("held"), True, Later),
     (outcomes.Answer("broken"), False, InDoubt),
     (outcomes.Answer("broken"), True, InDoubt),
+    (outcomes.Answer("pending"), False, Later),
+    (outcomes.Answer("pending"), True, Later),
+    (outcomes.Answer("partial", RECEIPT), False, InDoubt),
+    (outcomes.Answer("partial", RECEIPT), True, InDoubt),
+    (outcomes.Answer("misconfigured"), False, Later),
+    (outcomes.Answer("misconfigured"), True, Later),
 ]
 
 
@@ -334,8 +342,82 @@ def test_the_reasons_of_effects_say_what_is_known_and_what_to_do() -> None:
     assert refused == Refused("The receiver refused it (amount above balance).")
 
 
+def test_what_is_pending_is_asked_about_until_the_key_may_be_forgotten() -> None:
+    pending = outcomes.Answer("pending", detail="202")
+
+    waiting = after(pending, tries=99, rng=LEAST)
+    too_late = after(pending, send_before=NOW + timedelta(seconds=10))
+
+    assert waiting == Later(
+        NOW + timedelta(seconds=retry.PENDING_WAIT),
+        Category.EFFECT_UNKNOWN,
+        "The receiver has taken this and is not done with it yet (202). It is asked again, with the same key.",
+        spent=False,
+    )
+    assert too_late == InDoubt(
+        "The receiver has taken this and is not done with it yet (202), and it is too late to send it again: the "
+        "receiver may have forgotten the key. Look up there whether it was applied."
+    )
+
+
+def test_a_part_that_was_applied_is_told_with_both_amounts() -> None:
+    outcome = after(outcomes.Answer("partial", RECEIPT, detail="20.00 EUR of 50.00 EUR"))
+
+    assert outcome == InDoubt(
+        "The receiver applied 20.00 EUR of 50.00 EUR. Settle there what is missing or too much; it is not sent again."
+    )
+
+
+@pytest.mark.parametrize(("rng", "seconds"), [(LEAST, 60.0), (MOST, 300.0)])
+def test_a_receiver_that_is_set_up_wrongly_costs_no_tries_and_says_what_to_settle(
+    rng: retry.Chance, seconds: float
+) -> None:
+    outcome = after(outcomes.Answer("misconfigured", detail="401"), tries=99, rng=rng)
+
+    assert outcome == Later(
+        NOW + timedelta(seconds=seconds),
+        Category.CONFIGURATION,
+        "The receiver cannot be used as it is set up (401). Settle its address, its secret or the clocks; the effect "
+        "waits for that and is then sent.",
+        spent=False,
+    )
+
+
+@pytest.mark.parametrize("earlier_unknown", [False, True])
+def test_a_receiver_that_is_set_up_wrongly_never_makes_an_effect_refused(earlier_unknown: bool) -> None:
+    answer = outcomes.Answer("misconfigured", detail="303")
+
+    assert isinstance(after(answer, earlier_unknown=earlier_unknown, send_before=NOW), InDoubt)
+
+
+@pytest.mark.parametrize(
+    ("kind", "earlier_unknown", "ending"),
+    [
+        ("unknown", False, InDoubt),
+        ("held", False, InDoubt),
+        ("pending", False, InDoubt),
+        ("not_sent", False, Later),
+        ("not_sent", True, InDoubt),
+        ("misconfigured", False, Later),
+        ("misconfigured", True, InDoubt),
+        ("rejected", False, Refused),
+        ("rejected", True, InDoubt),
+    ],
+)
+def test_without_keys_only_what_surely_did_not_arrive_is_sent_again(
+    kind: str, earlier_unknown: bool, ending: type[object]
+) -> None:
+    answer = outcomes.Answer(kind)  # type: ignore[arg-type]
+
+    assert isinstance(after(answer, earlier_unknown=earlier_unknown, keeps_keys=False), ending)
+
+
+KINDS = ["applied", "rejected", "unknown", "not_sent", "held", "broken", "pending", "partial", "misconfigured"]
+
+
 @given(
-    st.sampled_from(["applied", "rejected", "unknown", "not_sent", "held", "broken"]),
+    st.sampled_from(KINDS),
+    st.booleans(),
     st.booleans(),
     st.booleans(),
     st.integers(1, 60),
@@ -348,6 +430,7 @@ def test_no_effect_is_called_not_applied_while_any_send_is_in_doubt(
     kind: str,
     has_receipt: bool,
     earlier_unknown: bool,
+    keeps_keys: bool,
     tries: int,
     limit: int,
     horizon: int | None,
@@ -358,8 +441,9 @@ def test_no_effect_is_called_not_applied_while_any_send_is_in_doubt(
     send_before = None if horizon is None else NOW + timedelta(seconds=horizon)
     ending = after(
         answer, tries=tries, limit=limit, earlier_unknown=earlier_unknown, send_before=send_before,
-        rng=random.Random(seed),
+        rng=random.Random(seed), keeps_keys=keeps_keys,
     )  # fmt: skip
+    free = kind in ("held", "pending", "misconfigured")
 
     match ending:
         case Applied():
@@ -370,7 +454,8 @@ def test_no_effect_is_called_not_applied_while_any_send_is_in_doubt(
         case Later():
             assert send_before is None or ending.at < send_before
             assert (ending.at - NOW).total_seconds() >= (retry_after or 0) - 1e-6
-            assert ending.spent is (kind != "held")
-            assert kind == "held" or tries < limit
+            assert ending.spent is not free
+            assert free or tries < limit
+            assert keeps_keys or (kind in ("not_sent", "misconfigured") and not earlier_unknown)
         case InDoubt():
             assert kind != "applied" or not has_receipt

@@ -84,3 +84,65 @@ def test_a_home_with_a_question_mark_is_a_home_like_any_other(tmp_path: Path) ->
     paths = {database.sqlite_path(found.store_url), database.sqlite_path(found.ledger_store_url)}
 
     assert paths == {tmp_path / "what?really" / "countersign.db", tmp_path / "what?really" / "ledger.db"}
+
+
+# --- A receiver behind HTTP -----------------------------------------------------------------------------------------
+
+SECRET = "whsec_" + "b25seSBmb3IgdGVzdHM6IG5vIHNlY3JldCBhdCBhbGw="
+RECEIVER = {"COUNTERSIGN_HTTP_URL": "https://pay.example.com/effects", "COUNTERSIGN_HTTP_SECRETS": SECRET}
+
+
+def receiver_is(monkeypatch: pytest.MonkeyPatch, **changes: str) -> settings.Settings:
+    for name, value in (
+        RECEIVER | {f"COUNTERSIGN_HTTP_{name.upper()}": value for name, value in changes.items()}
+    ).items():
+        monkeypatch.setenv(name, value)
+    return settings.load()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"secrets": f"{SECRET} {SECRET}"},
+        {"url": "http://127.0.0.1:8600", "networks": "127.0.0.0/8 10.0.0.0/8"},
+        {"url": "https://PAY.example.com:8443/", "hosts": "other.example.com pay.example.com"},
+        {"url": "http://[::1]:8600", "networks": "::1/128"},
+    ],
+)
+def test_a_receiver_that_can_be_called_is_taken(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> None:
+    assert receiver_is(monkeypatch, **changes).http_url
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "says"),
+    [
+        ({"secrets": ""}, "SECRETS", "countersign secret"),
+        ({"secrets": "whsec_c2hvcnQ="}, "SECRETS", "24 to 64 bytes"),
+        ({"secrets": SECRET.removeprefix("whsec_")}, "SECRETS", "whsec_"),
+        ({"secrets": f"{SECRET} {SECRET} {SECRET}"}, "SECRETS", "one secret, or two"),
+        ({"secrets": SECRET[:-1] + "!"}, "SECRETS", "base64"),
+        ({"networks": "10.0.0.1/8"}, "NETWORKS", "such as 127.0.0.0/8"),
+        ({"networks": "home"}, "NETWORKS", "'home' is not a network"),
+        ({"url": "ftp://pay.example.com"}, "URL", "https://"),
+        ({"url": "pay.example.com"}, "URL", "https://"),
+        ({"url": "https://"}, "URL", "https://"),
+        ({"url": "https://pay.example.com:99999"}, "URL", "https://"),
+        ({"url": "https://me:word@pay.example.com"}, "URL", "https://"),
+        ({"url": "https://pay.example.com/?key=word"}, "URL", "https://"),
+        ({"url": "http://pay.example.com"}, "URL", "COUNTERSIGN_HTTP_NETWORKS"),
+        ({"hosts": "other.example.com"}, "HOSTS", "add it there"),
+    ],
+)
+def test_a_receiver_that_cannot_be_called_is_refused_in_a_line_without_its_secret(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], names: str, says: str
+) -> None:
+    with pytest.raises(errors.StartError) as refused:
+        receiver_is(monkeypatch, **changes)
+
+    said = str(refused.value)
+    assert f"COUNTERSIGN_HTTP_{names}" in said
+    assert says in said
+    assert "\n" not in said
+    assert SECRET[6:20] not in said
+    assert "word" not in said

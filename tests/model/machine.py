@@ -482,7 +482,10 @@ class Machine(RuleBasedStateMachine):
 
     def _run(self, one: Held, word: str) -> None:
         ask = world.MODEL[word] if isinstance(one.work, ToPropose) else drive.says()
-        one.ran = drive.run(one.work, self.settings, ask, {"ledger": world.Receiver(self.ledger, word)})
+        is_well = isinstance(one.work, ToPropose) or word == "apply"
+        silent = not is_well and self.draw(st.booleans(), label="silent")  # It cannot be asked what it holds.
+        receiver = world.Receiver(self.ledger, word, silent=silent)
+        one.ran = drive.run(one.work, self.settings, ask, {"ledger": receiver})
 
     def _record(self, those: Sequence[Held], *, again: bool = False) -> None:
         if not those:

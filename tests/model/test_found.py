@@ -77,7 +77,7 @@ def test_a_late_word_that_it_was_applied_keeps_a_refusal_from_being_believed(sql
         record.record(ran, holder=drive.HOLDER, settings=settings, now=clock.now())
 
     later = clock.now() + timedelta(minutes=10)
-    drive.step(settings, receivers={"ledger": world.Receiver(ledger, "refuse")}, now=later)
+    drive.step(settings, receivers={"ledger": world.Receiver(ledger, "refuse", silent=True)}, now=later)
 
     assert (drive.case(made.case_id).state, drive.case(made.case_id).step) == ("escalated", "apply")
     holds(store)

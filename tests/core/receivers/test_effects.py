@@ -1,0 +1,323 @@
+"""Effects that go to a receiver behind HTTP, from approval to the end, with everything that can go wrong between."""
+
+import runpy
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from core import actions, clock, reconcile, submissions, verify, workflow
+from core.actions import Verdict
+from core.receivers import Receiver
+from core.receivers.http import Http
+from storage import database
+from storage import effects as effect_rows
+from storage.tables import Case
+from tests.conftest import Store
+from tests.core import drive
+from tests.counterparts.faulty_receiver import SECRET, Elsewhere, FaultyReceiver, Stands
+
+ONCE = Stands(1, ((4990, "EUR"),))
+
+
+@pytest.fixture(autouse=True)
+def ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workflow of docs/receiver.md, found as if its file lay in `core/workflows/`."""
+    found = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "ours.py"))["Ours"]()
+    monkeypatch.setitem(workflow.loaded(), found.name, found)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[FaultyReceiver]:
+    with FaultyReceiver(tmp_path / "receiver.db") as receiver:
+        yield receiver
+
+
+class World:
+    """One approved case, and its receiver. `go` lets ten minutes pass, so that whatever waits is due."""
+
+    def __init__(self, store: Store, there: FaultyReceiver, *, attempts: int = 10, keeps_keys: bool = True) -> None:
+        self.store, self.there = store, there
+        given = {
+            "http_url": there.url, "http_networks": "127.0.0.0/8", "http_keeps_keys": keeps_keys,
+            "effect_attempts": attempts, "http_timeout_seconds": 5.0,
+        }  # fmt: skip
+        secret = type(store.settings.http_secrets)(SECRET)
+        self.settings = store.settings.model_copy(update={**given, "http_secrets": secret})
+        self.receivers: dict[str, Receiver] = {"http": Http(self.settings)}
+        body = drive.request()
+        made = submissions.submit(body, actor=store.submitter, settings=self.settings, workflow_name="ours")
+        self.case_id: UUID = made.case_id
+        drive.until_idle(self.settings, receivers=self.receivers)
+        actions.decide(self.case_id, Verdict.APPROVE, actor=store.reviewer, settings=self.settings)
+        self.minutes = 0
+
+    def go(self, times: int = 1) -> "World":
+        for _ in range(times):
+            # The clock that signs is the real one: what is due later is claimed as if it were due now.
+            with database.transaction() as session:
+                case = session.get(Case, self.case_id)
+                assert case is not None
+                if case.due_at is not None:
+                    case.due_at = clock.now() - timedelta(seconds=1)
+                    session.add(case)
+            drive.step(self.settings, receivers=self.receivers)
+        return self
+
+    @property
+    def place(self) -> str:
+        case = drive.case(self.case_id)
+        return f"{case.state}/{case.step}"
+
+    @property
+    def reason(self) -> str:
+        return drive.case(self.case_id).reason or ""
+
+    def holds(self) -> bool:
+        report = verify.verify()
+        return report.holds or pytest.fail(report.as_text())
+
+
+# E1, E2, E4, E8, E9, E10, E11: whatever hides the answer, the effect is applied once, and the case has its receipt.
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ["apply, then drop the line"], ["drop the line"], ["409 in_progress", "409 in_progress"],
+        ["500", "502", "504"], ["done, 500"], ["429 in seconds"], ["503 as a date"], ["503 garbage"],
+        ["done, empty"], ["done, HTML"], ["done, cut JSON"], ["done, cut off"], ["done, foreign key"],
+        ["202", "202"], ["done, pending"], ["50 MB"], ["delay"],
+        ["drop the line", "apply, then drop the line", "500", "429 garbage", "202", "done, HTML"],
+    ],
+    ids=", then ".join,
+)  # fmt: skip
+def test_it_is_applied_once_and_completed_with_its_receipt(
+    sqlite_store: Store, there: FaultyReceiver, faults: list[str]
+) -> None:
+    there.script = list(faults)
+    world = World(sqlite_store, there).go(len(faults) + 1)
+
+    there.deliver()  # What was delayed on the way comes now.
+
+    assert world.place == "completed/apply"
+    assert list(there.applied().values()) == [ONCE]
+    assert sum(there.fired.values()) == len(faults)
+    assert world.holds()
+
+
+def test_a_refund_is_taken_back_and_nothing_stands(store: Store, there: FaultyReceiver) -> None:
+    world = World(store, there).go()
+    there.script = ["apply, then drop the line"]
+
+    actions.roll_back(world.case_id, "Wrong order.", actor=store.lead)
+    world.go(2)
+
+    assert world.place == "rolled_back/undo"
+    assert list(there.applied().values()) == list(there.applied("undo").values()) == [ONCE]
+    assert world.holds()
+
+
+# E3: a receiver that ignores keys gets the lower promise.
+def test_without_keys_it_is_sent_once_and_a_person_is_asked(sqlite_store: Store, there: FaultyReceiver) -> None:
+    there.script = ["ignore keys, then drop the line"]
+    world = World(sqlite_store, there, keeps_keys=False).go(5)
+
+    assert world.place == "escalated/apply"
+    assert "does not keep keys" in world.reason
+    assert "the receiver did not know it" in world.reason
+    assert list(there.applied().values()) == [ONCE]
+    assert world.holds()
+
+
+def test_a_receiver_that_ignores_keys_and_is_said_to_keep_them_pays_twice(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    """What the setting is for: this is what it keeps from happening."""
+    there.script = ["ignore keys, then drop the line", "ignore keys"]
+    World(sqlite_store, there).go(2)
+
+    assert next(iter(there.applied().values())).times == 2
+
+
+# E5
+def test_a_key_with_other_contents_goes_to_a_person_at_once(sqlite_store: Store, there: FaultyReceiver) -> None:
+    there.script = ["422 key_reused"]
+    world = World(sqlite_store, there).go(3)
+
+    assert world.place == "escalated/apply"
+    assert "its records and ours differ" in world.reason
+    assert [one.path for one in there.came] == ["/apply"]
+
+
+# E6, E7
+@pytest.mark.parametrize("refusal", ["422 account_closed", "404 order_not_found", "409 already_refunded"])
+def test_a_refusal_is_the_end_only_when_nothing_can_have_been_applied(
+    sqlite_store: Store, there: FaultyReceiver, refusal: str
+) -> None:
+    there.script = [refusal]
+    first = World(sqlite_store, there).go()
+    there.script = ["drop the line", refusal]
+    later = World(sqlite_store, there).go(2)
+
+    assert (first.place, later.place) == ("failed/apply", "escalated/apply")
+    assert refusal.split()[1] in first.reason
+    assert "an earlier try may have been applied" in later.reason
+    assert there.applied() == {}
+    assert later.holds()
+
+
+@pytest.mark.parametrize("first", ["apply, then drop the line", "done, pending"])
+def test_a_refusal_of_what_was_applied_before_is_looked_up_and_completes(
+    sqlite_store: Store, there: FaultyReceiver, first: str
+) -> None:
+    there.script = [first, "409 already_refunded"]
+    world = World(sqlite_store, there).go(2)
+
+    assert world.place == "completed/apply"
+    assert there.came[-1].path == "/find"
+    assert world.holds()
+
+
+def test_the_last_try_is_looked_up_and_a_receiver_that_cannot_be_asked_leaves_it_in_doubt(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    there.script, there.finds = ["done, 500"], ["500"]
+    world = World(sqlite_store, there, attempts=1).go()
+
+    assert world.place == "escalated/apply"
+    assert "could not be looked up there by its key: 500, no answer about our key" in world.reason
+
+
+# E12, E19
+@pytest.mark.parametrize("fault", ["redirect", "401", "404"])
+def test_a_wrong_setting_waits_and_costs_no_tries(sqlite_store: Store, there: FaultyReceiver, fault: str) -> None:
+    with Elsewhere() as elsewhere:
+        there.script, there.elsewhere = [fault] * 3, elsewhere.url
+        world = World(sqlite_store, there, attempts=2).go(3)
+        waiting, reason = world.place, world.reason
+        world.go()
+
+        assert elsewhere.called == 0
+    assert waiting == "retrying/apply"
+    assert "Settle its address, its secret or the clocks" in reason
+    assert world.place == "completed/apply"
+    assert world.holds()
+
+
+def test_clocks_that_differ_are_told_and_not_tried_without_end(sqlite_store: Store, there: FaultyReceiver) -> None:
+    there.skew = 3_600.0
+    world = World(sqlite_store, there).go()
+    case = drive.case(world.case_id)
+
+    assert (world.place, case.category) == ("retrying/apply", "configuration")
+    assert "ahead of ours" in world.reason
+    assert case.due_at is not None
+    assert case.due_at - clock.now() > timedelta(seconds=50)
+
+
+# E13
+def test_past_the_memory_of_its_key_nothing_is_sent_and_it_is_looked_up(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    there.script = ["apply, then drop the line"]
+    world = World(sqlite_store, there).go()
+    _past_its_horizon(world)
+    there.forget_keys()
+
+    world.go(3)
+
+    assert world.place == "escalated/apply"
+    assert [one.path for one in there.came] == ["/apply", "/find"]
+    assert list(there.applied().values()) == [ONCE]
+    assert world.holds()
+
+
+def test_past_the_memory_of_our_key_a_receiver_that_still_holds_it_settles_it(
+    store: Store, there: FaultyReceiver
+) -> None:
+    there.script = ["apply, then drop the line"]
+    world = World(store, there).go()
+    _past_its_horizon(world)
+
+    world.go()
+
+    assert world.place == "completed/apply"
+    assert world.holds()
+
+
+def _past_its_horizon(world: World) -> None:
+    with database.transaction() as session:
+        [effect] = effect_rows.of_case(session, case_id=world.case_id)
+        assert effect.send_before is not None
+        effect.send_before = clock.now()  # As it is after a day of waiting: the attempt lies before it.
+        session.add(effect)
+
+
+# E15
+def test_a_receiver_that_is_down_was_sent_nothing_and_gets_it_when_it_is_back(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    there.down()
+    world = World(sqlite_store, there).go(3)
+    waiting, reason = world.place, world.reason
+    there.up()
+    world.go()
+
+    assert waiting == "retrying/apply"
+    assert "could not be reached (connection refused)" in reason
+    assert world.place == "completed/apply"
+    assert list(there.applied().values()) == [ONCE]
+
+
+def test_a_receiver_that_stays_down_fails_it_because_nothing_ever_left(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    there.down()
+    world = World(sqlite_store, there, attempts=3).go(3)
+    there.up()
+
+    assert world.place == "failed/apply"
+    assert "Nothing was sent." in world.reason
+    assert there.applied() == {}
+
+
+# E16
+def test_a_receiver_that_forgot_what_it_applied_is_found_out_and_never_sent_it_again(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    world = World(sqlite_store, there).go()
+    there.lose(there.came[0].key)
+
+    report = reconcile.run(settings=world.settings, receivers=world.receivers)
+    world.go(3)
+
+    assert [str(one.difference) for one in report.findings] == [str(reconcile.Difference.ABSENT_THERE)]
+    assert there.fired["effect lost"] == 1
+    assert [one.path for one in there.came] == ["/apply", "/find"]
+
+
+# E17
+@pytest.mark.parametrize("fault", ["422 account_closed", "409 already_refunded"])
+def test_an_undo_that_is_refused_is_not_said_to_be_rolled_back(
+    sqlite_store: Store, there: FaultyReceiver, fault: str
+) -> None:
+    world = World(sqlite_store, there).go()
+    there.script = [fault]
+    actions.roll_back(world.case_id, "Wrong order.", actor=sqlite_store.lead)
+    world.go(3)
+
+    assert world.place == "escalated/undo"
+    assert "49.90 EUR still stands applied" in world.reason
+    assert world.holds()
+
+
+# E18
+def test_a_part_goes_to_a_person_with_both_amounts(sqlite_store: Store, there: FaultyReceiver) -> None:
+    there.script = ["part"]
+    world = World(sqlite_store, there).go(3)
+
+    assert world.place == "escalated/apply"
+    assert "The receiver applied 19.96 EUR of 49.90 EUR." in world.reason
+    assert [one.path for one in there.came] == ["/apply"]
+    assert world.holds()
