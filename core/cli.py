@@ -40,6 +40,7 @@ from core import (
 from core.actions import Verdict
 from core.permissions import Act, Role
 from core.receivers.ledger import Ledger
+from core.settings import is_signing_secret
 from core.settling import Finding
 from core.terminal import As, CaseId, Json, Reason, Version
 from core.terminal import done as _done

@@ -130,7 +130,8 @@ class Answer:
     - applied: the receipt says so. partial: so does it, but of another amount than was asked for.
     - rejected: a definite no to this effect. misconfigured: a no to us (address, secret, clock), whatever the effect.
     - unknown: it may have been applied. broken: the key is known there with other contents.
-    - not_sent: not a byte of the request has left. held: not now (busy, or with this very key).
+    - not_sent: not a byte of the request has left. held: not now (busy, or with this very key); of a receiver that
+      keeps no keys it must be sure that it did nothing.
     - pending: taken, and not done yet; ask again with the same key.
     """
 

@@ -9,7 +9,7 @@ case, and what must not be sent is kept back. The source is effects.md, 3.7 and 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import product
 from typing import Any
@@ -160,6 +160,7 @@ class _Asked:
     listed: set[str] = field(default_factory=set)
     blind: set[str] = field(default_factory=set)  # Receivers that keep no keys: not to know one means nothing there.
     silent: dict[str, str] = field(default_factory=dict)  # Receivers that did not answer, and how.
+    retention: dict[str, timedelta] = field(default_factory=dict)  # Of the receivers that were asked.
     only: str | None = None  # The one receiver that was asked; None: all were.
     owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
 
@@ -172,6 +173,7 @@ def _ask(receivers: Mapping[str, Receiver]) -> _Asked:
         planned = reconciling.effects(session)
         asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session))
     for name, receiver in receivers.items():
+        asked.retention[name] = receiver.retention
         keys = [one.key for one in planned if one.receiver == name]
         if not receiver.keeps_keys:
             asked.blind.add(name)
@@ -296,7 +298,7 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
             found.to_send += 1
             if one.state == "planned" and one.receiver not in asked.listed:
                 # After a restore it may have left unknown to us, and the receiver may have forgotten the key since.
-                found.horizons.append((one.id, effects.send_before(one.planned_at)))
+                found.horizons.append((one.id, effects.send_before(one.planned_at, asked.retention[one.receiver])))
         return
     if not _same(one, receipt):
         found.keep_back.append(one.id)

@@ -217,7 +217,7 @@ _CATEGORY: Final = {
     "misconfigured": Category.CONFIGURATION,
 }
 _UNSPENT: Final = frozenset(("held", "pending", "misconfigured"))  # These use up no tries.
-_SURELY_NOT_APPLIED: Final = frozenset(("not_sent", "misconfigured"))
+_SURELY_NOT_APPLIED: Final = frozenset(("not_sent", "held", "misconfigured"))
 
 
 def _backoff(tries: int, rng: Chance, floor: float | None = None) -> float:

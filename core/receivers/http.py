@@ -159,8 +159,10 @@ class Http:
         waits = wire.retry_after(got.headers, now=clock.now())
         if got.status in HELD_IF_IT_NAMES_A_TIME and waits is not None and kind == "unknown":
             kind = "held"
-        if kind == "misconfigured" and got.status < 400 and not self.keeps_keys:
-            kind = "unknown"  # Some systems do what they are asked and then redirect.
+        if not self.keeps_keys and (
+            (kind == "misconfigured" and got.status < 400) or (kind == "held" and got.status != 429)
+        ):
+            kind = "unknown"  # Some systems do what they are asked and then redirect, or say that they are busy.
         if kind in ("applied", "pending"):
             return _receipted(kind, got, sending, waits)
         detail = _said(got)

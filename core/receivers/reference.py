@@ -112,10 +112,11 @@ class _Receiver:
     def _answer(self, kind: str, asked: dict[str, Any]) -> dict[str, Any]:
         key = asked["key"]
         with self._transaction() as store:
+            if kind != "find":
+                self._require_newest(store, key, asked["epoch"])
             held = store.execute(f"SELECT {_COLUMNS}, digest FROM effects WHERE key = ?", [key]).fetchone()
             if kind == "find":
                 return _receipt(held) if held is not None else {"key": key, "state": "absent"}
-            self._require_newest(store, key, asked["epoch"])
             digest = _digest(kind, asked.get("payload"))
             if held is not None:
                 if held["digest"] != digest:

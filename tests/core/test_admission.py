@@ -491,6 +491,34 @@ def test_a_dead_receiver_gets_few_sends_however_many_wait_and_models_go_on(store
     assert states(store) == {"waiting_for_review": 3, "completed": 20}
 
 
+def test_effects_that_waited_past_their_horizon_go_to_people_in_bulk_and_one_banner_says_why(
+    store: Store, time: Time
+) -> None:
+    orders(store, 12)
+    ledger = Ledger(store.settings.ledger_store_url)
+    dead = Answers(ledger, Answer("unknown", detail="504"))
+    dead.find = lambda *, key: None  # type: ignore[method-assign]
+    receivers = {"ledger": dead}
+    for _ in range(12):
+        drive.step(store.settings, receivers=receivers)
+        time.pass_(90)
+    time.pass_(2 * 86_400)
+
+    taken = claims.claim(
+        holder=drive.HOLDER, lane="ledger", limit=20, settings=store.settings, now=clock.now(), too_late=True
+    )
+    runs = [drive.run(work, store.settings, drive.says(), receivers) for work in taken]
+    record.record_all(runs, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+
+    sent_once = {one.case_id for one in attempts() if one.step == "apply"}
+    assert len(sent_once) > 3
+    assert {work.case_id for work in taken} == sent_once
+    assert states(store)["escalated"] == len(sent_once)
+    stopped = [one for one in admission.standing(store.settings) if one.state != "open"]
+    assert [one.name for one in stopped] == ["ledger"]
+    assert verify.verify(ledger=ledger).holds
+
+
 def test_a_receiver_that_knows_our_key_with_other_contents_is_paused_until_a_person_has_looked(
     store: Store, time: Time
 ) -> None:

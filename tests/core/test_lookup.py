@@ -67,7 +67,7 @@ DOUBTS: list[tuple[Answer, bool, dict[str, Any]]] = [
     (UNKNOWN, True, {"send_before": clock.now() - timedelta(hours=1)}),
     (UNKNOWN, False, {"tries": 1}),
     (UNKNOWN, False, {"tries": 1, "earlier_unknown": True}),
-    (Answer("held"), False, {"tries": 1}),
+    (Answer("held"), False, {"tries": 1, "earlier_unknown": True}),
 ]
 
 

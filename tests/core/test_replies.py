@@ -207,7 +207,7 @@ def test_a_reply_that_was_refused_leaves_the_money_said(office: Office) -> None:
 def test_what_is_settled_as_applied_goes_on_with_the_reply(office: Office) -> None:
     made = office.approved()
     lost: dict[str, Receiver] = {
-        "ledger": drive.Scripted(office.ledger, "apply and lose the answer", "refuse"),
+        "ledger": drive.Scripted(office.ledger, "apply and lose the answer", "refuse", silent=True),
         "mail": Mail(office.settings),
     }
     office.go(lost)

@@ -394,7 +394,8 @@ def test_a_receiver_that_is_set_up_wrongly_never_makes_an_effect_refused(earlier
     ("kind", "earlier_unknown", "ending"),
     [
         ("unknown", False, InDoubt),
-        ("held", False, InDoubt),
+        ("held", False, Later),
+        ("held", True, InDoubt),
         ("pending", False, InDoubt),
         ("not_sent", False, Later),
         ("not_sent", True, InDoubt),
@@ -456,6 +457,6 @@ def test_no_effect_is_called_not_applied_while_any_send_is_in_doubt(
             assert (ending.at - NOW).total_seconds() >= (retry_after or 0) - 1e-6
             assert ending.spent is not free
             assert free or tries < limit
-            assert keeps_keys or (kind in ("not_sent", "misconfigured") and not earlier_unknown)
+            assert keeps_keys or (kind in ("not_sent", "held", "misconfigured") and not earlier_unknown)
         case InDoubt():
             assert kind != "applied" or not has_receipt

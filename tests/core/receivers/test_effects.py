@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from core import actions, clock, reconcile, submissions, verify, workflow
+from core import actions, claims, clock, reconcile, record, submissions, verify, workflow
 from core.actions import Verdict
 from core.receivers import Receiver
 from core.receivers.http import Http
-from storage import database
+from storage import database, lanes
 from storage import effects as effect_rows
 from storage.tables import Case
 from tests.conftest import Store
@@ -56,15 +56,19 @@ class World:
 
     def go(self, times: int = 1) -> "World":
         for _ in range(times):
-            # The clock that signs is the real one: what is due later is claimed as if it were due now.
-            with database.transaction() as session:
-                case = session.get(Case, self.case_id)
-                assert case is not None
-                if case.due_at is not None:
-                    case.due_at = clock.now() - timedelta(seconds=1)
-                    session.add(case)
+            self.be_due()
             drive.step(self.settings, receivers=self.receivers)
         return self
+
+    def be_due(self) -> None:
+        """The clock that signs is the real one: what is due later is claimed as if it were due now."""
+        with database.transaction() as session:
+            case = session.get(Case, self.case_id)
+            assert case is not None
+            if case.due_at is not None:
+                case.due_at = clock.now() - timedelta(seconds=1)
+                session.add(case)
+            lanes.change(session, name="http", values={"until": clock.now() - timedelta(seconds=1)})
 
     @property
     def place(self) -> str:
@@ -270,16 +274,27 @@ def test_a_receiver_that_is_down_was_sent_nothing_and_gets_it_when_it_is_back(
     assert list(there.applied().values()) == [ONCE]
 
 
-def test_a_receiver_that_stays_down_fails_it_because_nothing_ever_left(
+def test_a_receiver_that_stays_down_costs_no_tries_and_past_the_horizon_people_are_asked(
     sqlite_store: Store, there: FaultyReceiver
 ) -> None:
     there.down()
-    world = World(sqlite_store, there, attempts=3).go(3)
+    world = World(sqlite_store, there, attempts=3).go(6)
+    waiting = world.place
+    _past_its_horizon(world)
+    world.be_due()
+
+    (work,) = claims.claim(
+        holder=drive.HOLDER, lane="http", limit=5, settings=world.settings, now=clock.now(), too_late=True
+    )
+    ran = drive.run(work, world.settings, drive.says(), world.receivers)
+    record.record(ran, holder=drive.HOLDER, settings=world.settings, now=clock.now())
     there.up()
 
-    assert world.place == "failed/apply"
-    assert "Nothing was sent." in world.reason
+    assert (waiting, world.place) == ("retrying/apply", "escalated/apply")
+    assert "may have forgotten the key" in world.reason
+    assert "could not be looked up" in world.reason
     assert there.applied() == {}
+    assert world.holds()
 
 
 # E16
