@@ -1,6 +1,5 @@
 """Effects that go to a receiver behind HTTP, from approval to the end, with everything that can go wrong between."""
 
-import runpy
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from core import actions, claims, clock, reconcile, record, submissions, verify, workflow
+from core import actions, claims, clock, installation, reconcile, record, subject, submissions, verify, workflow
 from core.actions import Verdict
 from core.receivers import Receiver
 from core.receivers.http import Http
@@ -23,10 +22,10 @@ ONCE = Stands(1, ((4990, "EUR"),))
 
 
 @pytest.fixture(autouse=True)
-def ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The workflow of docs/receiver.md, found as if its file lay in `core/workflows/`."""
-    found = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "ours.py"))["Ours"]()
-    monkeypatch.setitem(workflow.loaded(), found.name, found)
+def connected() -> Iterator[None]:
+    """Refunds are paid by the receiver behind HTTP, until an installation without one is opened."""
+    yield
+    subject.connect(workflow.BUILT_IN)
 
 
 @pytest.fixture
@@ -48,7 +47,8 @@ class World:
         self.settings = store.settings.model_copy(update={**given, "http_secrets": secret})
         self.receivers: dict[str, Receiver] = {"http": Http(self.settings)}
         body = drive.request()
-        made = submissions.submit(body, actor=store.submitter, settings=self.settings, workflow_name="ours")
+        subject.connect(installation.connected(self.settings))
+        made = submissions.submit(body, actor=store.submitter, settings=self.settings)
         self.case_id: UUID = made.case_id
         drive.until_idle(self.settings, receivers=self.receivers)
         actions.decide(self.case_id, Verdict.APPROVE, actor=store.reviewer, settings=self.settings)
