@@ -11,6 +11,7 @@ from core import actions, claims, clock, installation, reconcile, record, subjec
 from core.actions import Verdict
 from core.receivers import Receiver
 from core.receivers.http import Http
+from core.workflows.refunds import RefundRequest
 from storage import database, lanes
 from storage import effects as effect_rows
 from storage.tables import Case
@@ -37,7 +38,15 @@ def there(tmp_path: Path) -> Iterator[FaultyReceiver]:
 class World:
     """One approved case, and its receiver. `go` lets ten minutes pass, so that whatever waits is due."""
 
-    def __init__(self, store: Store, there: FaultyReceiver, *, attempts: int = 10, keeps_keys: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        there: FaultyReceiver,
+        *,
+        attempts: int = 10,
+        keeps_keys: bool = True,
+        body: RefundRequest | None = None,
+    ) -> None:
         self.store, self.there = store, there
         given = {
             "http_url": there.url, "http_networks": "127.0.0.0/8", "http_keeps_keys": keeps_keys,
@@ -46,9 +55,8 @@ class World:
         secret = type(store.settings.http_secrets)(SECRET)
         self.settings = store.settings.model_copy(update={**given, "http_secrets": secret})
         self.receivers: dict[str, Receiver] = {"http": Http(self.settings)}
-        body = drive.request()
         subject.connect(installation.connected(self.settings))
-        made = submissions.submit(body, actor=store.submitter, settings=self.settings)
+        made = submissions.submit(body or drive.request(), actor=store.submitter, settings=self.settings)
         self.case_id: UUID = made.case_id
         drive.until_idle(self.settings, receivers=self.receivers)
         actions.decide(self.case_id, Verdict.APPROVE, actor=store.reviewer, settings=self.settings)
