@@ -26,8 +26,8 @@ demo: run ## The same as run
 test: dev counterparts ## Run every test (a browser and a model server are installed first)
 	@CHROMIUM=$$(sh tests/browser/chromium.sh) && export CHROMIUM && $(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
-faults: dev ## Try every pair of crash points, long outages and thousands of races: an hour and more
-	@$(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m long $(ARGS)
+faults: dev counterparts ## Try every fault of models and receivers, every pair of crash points, long outages: hours
+	@$(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or integration" $(ARGS)
 
 check: dev ## Lint, format, types, imports, and that the migrations match the tables
 	$(BIN)/ruff check

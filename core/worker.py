@@ -20,11 +20,12 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from core import admission, claims, clock, installation, moves, pricing, reconcile, record
+from core import admission, claims, clock, errors, installation, moves, pricing, reconcile, record
 from core.executor import Limits, Ran, ToPropose, ToSend
 from core.lanes import Asks, ModelLane, ReceiverLane, Work
 from core.model import Model
 from core.moves import Actor
+from core.outcomes import Usage
 from core.receivers import USUAL_RETENTION, Receiver
 from core.settings import FALLBACK, MODEL, Settings
 from storage import cases, database, points, wakeups, workers
@@ -115,6 +116,8 @@ class Worker:
         """Begin to work, in threads of our own; returns at once."""
         if self._settings.uses_model:
             pricing.warm()
+        if self._settings.has_caps:
+            _require_prices(self._settings)
         with database.transaction() as session:
             workers.enter(session, holder=self.holder, now=clock.now())
         for lane in self._lanes:
@@ -390,6 +393,22 @@ class Worker:
         for ran, ours in zip(runs, recorded, strict=True):
             outcome = type(ran.outcome).__name__
             log.info("case.recorded", case_id=str(ran.work.case_id), outcome=outcome, late=not ours)
+
+
+def _require_prices(settings: Settings) -> None:
+    """Raise `StartError` where a cap cannot be kept, because nobody knows what a call costs."""
+    for lane in (MODEL, *((FALLBACK,) if settings.fallback_model else ())):
+        asked = settings.of_lane(lane)
+        cost = pricing.price(
+            Usage(1_000, visible_output=1_000), model=asked.model, provider_url=asked.base_url, builtin=False,
+            at=clock.now(), own=asked.own_price,
+        )  # fmt: skip
+        if cost.nano_dollars is None:
+            raise errors.StartError(
+                f"settings: a cap is set and the price of {asked.model} is not known, so it could not be kept; set "
+                "COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT, name a model of the price table (the second one "
+                "must be), or unset the caps"
+            )
 
 
 def _careful(name: str, step: Callable[[], object]) -> Callable[[], None]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -20,6 +21,30 @@ for name in list(os.environ):
     if name.startswith(("COUNTERSIGN_", "OPENAI_")) and name != "COUNTERSIGN_TEST_DATA":
         del os.environ[name]
 people.use_hasher(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+MATRICES = {
+    "tests/faults/test_model_faults.py": "faults of a model's provider (D) tried",
+    "tests/core/receivers/test_effects.py": "faults of a receiver (E) tried",
+    "tests/faults/test_worst_model.py": "attacks by the worst model tried",
+}
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of docs/reliability.md, of what this run has tried: counts, sums, and the largest of what says so."""
+    reports = [one for one in terminalreporter.stats.get("passed", []) if one.when == "call"]
+    found: dict[str, float] = {}
+    for one in reports:
+        file = one.nodeid.split("::")[0]
+        if file in MATRICES:
+            found[MATRICES[file]] = found.get(MATRICES[file], 0) + 1
+        for name, value in one.user_properties:
+            before = found.get(name, 0)
+            found[name] = max(before, value) if name.startswith("most ") else before + value
+    if found:
+        terminalreporter.section("integrations")
+        for name, value in sorted(found.items()):
+            terminalreporter.write_line(f"{value:>8,.10g}  {name}")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ sync of this disk and the same statements sent bare through the driver, which is
 
 import asyncio
 import logging
+import math
 import os
 import platform
+import secrets
 import signal
 import sqlite3
 import statistics
@@ -18,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
@@ -33,11 +35,11 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import event, make_url
 from sqlmodel import col, select
 
-from core import actions, cases, claims, clock, figures, installation, lifecycle, metrics, submissions, workflow
+from core import actions, cases, claims, clock, errors, figures, installation, lifecycle, metrics, submissions, workflow
 from core.actions import Verdict
 from core.outcomes import Answer, Kind, Receipt, Reply
 from core.permissions import Who
-from core.receivers import USUAL_RETENTION, Sending
+from core.receivers import USUAL_RETENTION, Receiver, Sending
 from core.settings import Settings
 from core.trials import past, scratch
 from core.worker import Worker
@@ -48,6 +50,8 @@ from storage.tables import Attempt, Case, Transcript
 
 IDLE_SECONDS = 10.0
 PICK_UPS = 200
+DELAY_CASES, DELAY_ROUNDS = 100, 2
+DELAY_CALL_SECONDS, DELAY_PACE_SECONDS = 0.2, 0.04
 CLIENTS = 32
 LIBRARIES = ("sqlalchemy", "sqlmodel", "psycopg", "apscheduler", "pydantic")
 
@@ -77,7 +81,8 @@ class Bench(workflow.Workflow[Note, Note]):
         return Route(To.REVIEW, "everything", "A person decides.")
 
     def effects(self, submission: Submission[Note], values: Note) -> list[Effect]:
-        return [Effect("nowhere", {"text": values.text}, "Nothing is done.", Reversibility.IRREVERSIBLE, 1, "EUR")]
+        receiver = "dead" if submission.request.text == DEAD else "nowhere"
+        return [Effect(receiver, {"text": values.text}, "Nothing is done.", Reversibility.IRREVERSIBLE, 1, "EUR")]
 
     def undo(self, effect: Effect, receipt: Any) -> Effect | None:
         return None
@@ -95,7 +100,9 @@ class Model:
         self, prompt: Prompt, *, schema_name: str, answer: type[BaseModel], seconds: float, max_tokens: int
     ) -> Reply:
         asked = time.time()
-        if self.seconds:
+        if prompt.data in HANGS:
+            await asyncio.sleep(HANGS[prompt.data])
+        elif self.seconds:
             await asyncio.sleep(self.seconds)
         return Reply(
             Kind.OK, value=Note(text="done"), text=str(asked), model_asked="no-op", model_answered="no-op",
@@ -104,6 +111,11 @@ class Model:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+# Cases whose model call never ends, or only after longer than is measured; and one whose receiver is dead.
+HANGS = {"hung call": 3_600.0, "dripping answer": 60.0}
+DEAD = "dead receiver"
 
 
 class Nowhere:
@@ -121,6 +133,21 @@ class Nowhere:
 
     def find(self, *, key: str) -> Receipt | None:
         return None
+
+
+class Dead(Nowhere):
+    """A receiver that takes what it is sent and never answers."""
+
+    name = "dead"
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.freed = threading.Event()
+
+    def apply(self, sending: Sending) -> Answer:
+        self.reached.set()
+        self.freed.wait()
+        return Answer("unknown", detail=f"no answer about {sending.key[:8]}")
 
 
 # --- The report -------------------------------------------------------------------------------------------------------
@@ -179,7 +206,7 @@ def run(
     sections: list[tuple[str, Callable[[_Bench], None]]] = [
         ("submissions", _submissions), ("steps", _steps), ("the same, bare", _bare), ("whole cases", _whole),
         ("pick-up at idle", _pick_up), ("192 calls in flight", _in_flight), ("an idle worker", _idle),
-        ("a killed worker", _orphans),
+        ("a killed worker", _orphans), ("delay by others", _delay),
     ]  # fmt: skip
     sections += [(f"queries over {number:,} past cases", partial(_queries, number=number)) for number in past]
     report = Report(kind)
@@ -440,6 +467,78 @@ def _whole(bench: _Bench) -> None:
         submitting.join()
     note = f"{number:,}: submit, propose, decide, apply" + (", the worker a process of its own" if apart else "")
     bench.add("whole cases per second", rate, "/s", "400", note)
+
+
+def _delay(bench: _Bench) -> None:
+    """How long cases take beside a call that hangs, an answer that drips and a receiver that is dead, against how long
+    they take without. Both are measured in turns in one run."""
+    dead = Dead()
+    receivers: dict[str, Receiver] = {"nowhere": Nowhere(), "dead": dead}
+    worker = Worker(bench.settings, receivers=receivers, model=Model(DELAY_CALL_SECONDS))
+    alone: list[float] = []
+    beside: list[float] = []
+    worker.start()
+    try:
+        alone += _latencies(bench)
+        _send_to_the_dead(bench, dead)
+        for text in HANGS:
+            _submit_one(bench, text)
+        bench.until(lifecycle.PROCESSING_PROPOSE, len(HANGS))
+        for _ in range(DELAY_ROUNDS):
+            beside += _latencies(bench)
+    finally:
+        dead.freed.set()
+        worker.stop(seconds=0.0)
+    worker = Worker(bench.settings, receivers=receivers, model=Model(DELAY_CALL_SECONDS))
+    worker.start()
+    try:
+        for _ in range(DELAY_ROUNDS):
+            alone += _latencies(bench)
+    finally:
+        worker.stop(seconds=0.0)
+    without, with_ = (_p95(values) for values in (alone, beside))
+    bench.add("p95 of a case, all well", 1000 * without, "ms", note=f"a call takes {1000 * DELAY_CALL_SECONDS:g} ms")
+    note = "a hung call, a dripping answer and a dead receiver beside it"
+    bench.add("the same beside what hangs", with_ / without, "", "1.05", note)
+
+
+def _latencies(bench: _Bench) -> list[float]:
+    """Seconds from submission to review of cases that come one after the other."""
+    made = []
+    for _ in range(DELAY_CASES):
+        made.append(_submit_one(bench, "in time"))
+        time.sleep(DELAY_PACE_SECONDS)  # They come slower than the lane is wide.
+    deadline = time.monotonic() + 30
+    while True:
+        with database.reading() as session:
+            found = session.exec(select(Case).where(col(Case.id).in_(made))).all()
+        if all(case.state == "waiting_for_review" for case in found):
+            return [(case.since - case.created_at).total_seconds() for case in found]
+        if time.monotonic() > deadline:
+            raise TimeoutError("cases that nothing stops took longer than 30 s")
+        time.sleep(0.05)
+
+
+def _p95(values: Sequence[float]) -> float:
+    """The 95th percentile by nearest rank."""
+    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
+
+
+def _submit_one(bench: _Bench, text: str) -> UUID:
+    made = submissions.submit(
+        Note(text=text), actor=bench.submitter, settings=bench.settings, workflow_name="bench", key=secrets.token_hex(8)
+    )
+    return made.case_id
+
+
+def _send_to_the_dead(bench: _Bench, dead: Dead) -> None:
+    case_id = _submit_one(bench, DEAD)
+    deadline = time.monotonic() + 30
+    while not dead.reached.wait(0.05):
+        if time.monotonic() > deadline:
+            raise TimeoutError("nothing was sent to the dead receiver")
+        with suppress(errors.ActionError):  # It does not wait for review yet, or was approved.
+            actions.decide(case_id, Verdict.APPROVE, actor=bench.reviewer, settings=bench.settings)
 
 
 def _waiting() -> Sequence[UUID]:

@@ -94,9 +94,10 @@ def attempts() -> list[Attempt]:
 # --- The breaker, over the store --------------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(240)
 def test_a_provider_that_is_down_for_ten_minutes_gets_few_calls_and_all_cases_are_done_afterwards(
-    store: Store, time: Time
+    store: Store, time: Time, record_property: Callable[[str, object], None]
 ) -> None:
     settings, number = connected(store), 500
     submit(store, number)
@@ -105,6 +106,7 @@ def test_a_provider_that_is_down_for_ten_minutes_gets_few_calls_and_all_cases_ar
         calls += len(run(settings, take(settings), DOWN))
         time.pass_(1)
 
+    record_property("most calls in ten minutes to a provider that is down, 500 waiting (budget 60)", calls)
     assert breaker.FAILURES <= calls <= breaker.BUDGET_LEAST + number * breaker.BUDGET_SHARE
     assert (lane(store, settings).state, lane(store, settings).waiting > 400) == ("stopped", True)
     assert "cannot be reached (ConnectError)" in lane(store, settings).why
@@ -261,8 +263,11 @@ def spent() -> int:
     return sum(one.cost_nano_dollars or 0 for one in attempts())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("cap", [0.02, 0.05, 0.1])
-def test_no_day_costs_more_than_its_cap_and_one_call(store: Store, time: Time, cap: float) -> None:
+def test_no_day_costs_more_than_its_cap_and_one_call(
+    store: Store, time: Time, cap: float, record_property: Callable[[str, object], None]
+) -> None:
     settings = connected(store, cap_day=cap, model_max_tokens=500, attempts=20, case_deadline_seconds=7 * 86_400)
     submit(store, 60)
 
@@ -271,6 +276,7 @@ def test_no_day_costs_more_than_its_cap_and_one_call(store: Store, time: Time, c
         run(settings, taken, DEAR)
         time.pass_(60)
 
+    record_property("most spent past a cap by eight workers, in calls", max(0.0, (spent() - cap * 1e9) / CALL))
     assert spent() <= cap * 1e9 + CALL
     assert spent() > 0.5 * cap * 1e9, "the cap was never near"
     assert lane(store, settings).state in ("stopped", "waiting")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core import cases, clock, record
+from core import cases, clock, errors, record
 from core.executor import Ran
 from core.worker import Worker
 from storage import database, workers
@@ -65,6 +65,13 @@ def test_an_outcome_that_meets_a_busy_store_while_draining_is_recorded_all_the_s
 
     seen = cases.view(made.case_id, actor=sqlite_store.lead)
     assert (seen.case.state, [one.kind for one in seen.attempts]) == ("waiting_for_review", ["ok"])
+
+
+def test_a_cap_without_a_price_is_refused_at_the_start(sqlite_store: Store) -> None:
+    settings = sqlite_store.settings.model_copy(update={"model": "nobodys-model-7", "cap_day": 5.0})
+
+    with pytest.raises(errors.StartError, match="the price of nobodys-model-7 is not known"):
+        Worker(settings, receivers={}).start()
 
 
 # --- Steps ----------------------------------------------------------------------------------------------------------

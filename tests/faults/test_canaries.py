@@ -25,6 +25,7 @@ from tests.counterparts.scripted_model import ScriptedModel, error, ok, raw
 from tests.faults.test_model_faults import GOOD, KEY, settings_for, step
 from tests.pages.conftest import words
 
+pytestmark = pytest.mark.integration
 PASSWORD = "canary-mail-password-91d7"
 NAME, EMAIL = "Quirina Canarywood", "quirina.canarywood@demo.example"
 PHONE, IBAN, CARD = "+49 151 5550 1234", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111"

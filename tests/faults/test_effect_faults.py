@@ -4,7 +4,7 @@ never completed without a receipt, never failed with a credit there.
 The outcome of each fault by itself is in tests/core/receivers/test_effects.py; here it is what must never happen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from tests.core import drive
 from tests.core.receivers.test_effects import World
 from tests.counterparts.faulty_receiver import FaultyReceiver
 
+pytestmark = pytest.mark.integration
 FAULTS = [
     ("apply, then drop the line",), ("drop the line",), ("409 in_progress",), ("422 key_reused",),
     ("422 account_closed",), ("drop the line", "409 already_refunded"),
@@ -71,21 +72,27 @@ def go(world: World) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("nth", range(len(FAULTS)), ids=lambda n: f"{', then '.join(FAULTS[n])} at {HOOKS[n % 5]}")
 def test_each_fault_with_a_death_is_applied_once_at_most_and_nobody_is_told_a_lie(
-    store: Store, there: FaultyReceiver, nth: int
+    store: Store, there: FaultyReceiver, nth: int, record_property: Callable[[str, object], None]
 ) -> None:
-    tried(store, there, FAULTS[nth], [HOOKS[nth % len(HOOKS)]])
+    tried(store, there, FAULTS[nth], [HOOKS[nth % len(HOOKS)]], record_property)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("faults", FAULTS, ids=", then ".join)
 def test_every_fault_with_every_death_is_applied_once_at_most_and_nobody_is_told_a_lie(
-    store: Store, there: FaultyReceiver, faults: tuple[str, ...]
+    store: Store, there: FaultyReceiver, faults: tuple[str, ...], record_property: Callable[[str, object], None]
 ) -> None:
-    tried(store, there, faults, HOOKS)
+    tried(store, there, faults, HOOKS, record_property)
 
 
-def tried(store: Store, there: FaultyReceiver, faults: Sequence[str], hooks: Sequence[str]) -> None:
+def tried(
+    store: Store,
+    there: FaultyReceiver,
+    faults: Sequence[str],
+    hooks: Sequence[str],
+    record_property: Callable[[str, object], None],
+) -> None:
     """A case for each of these hooks, with these faults at its receiver."""
     for n, hook in enumerate(hooks):
         points.listen(None)
@@ -101,17 +108,22 @@ def tried(store: Store, there: FaultyReceiver, faults: Sequence[str], hooks: Seq
         there.deliver()
 
         assert killed, f"nobody died at {hook}"
-        assert all(one.times == 1 for one in there.applied().values()), f"applied twice: {faults}, {hook}"
-        _is_true(world, there)
+        times = [one.times for one in there.applied().values()]
+        record_property("deaths of a worker while it sends", 1)
+        record_property("effects applied more than once", sum(one > 1 for one in times))
+        assert all(one == 1 for one in times), f"applied twice: {faults}, {hook}"
+        _is_true(world, there, record_property)
     there.script = []  # Where the worker died before it sent, one may be left.
     assert verify.verify().holds
 
 
-def _is_true(world: World, there: FaultyReceiver) -> None:
+def _is_true(world: World, there: FaultyReceiver, record_property: Callable[[str, object], None]) -> None:
     """What the case says is what the receiver did."""
     seen = cases.view(world.case_id, actor=world.store.lead)
     (effect,) = seen.effects
     is_there = effect.key in there.applied()
+    lies = {"completed": not is_there or effect.id not in seen.receipts, "failed": is_there}
+    record_property("completed without a receipt, failed with a credit", int(lies.get(seen.case.state, False)))
     if seen.case.state == "completed":
         assert is_there
         assert seen.receipts[effect.id].body["key"] == effect.key

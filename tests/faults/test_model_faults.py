@@ -29,6 +29,7 @@ from tests.core.test_admission import Time
 from tests.counterparts.scripted_model import SILENT, Play, ScriptedModel, completion, error, limited, ok, raw
 from tests.model import world
 
+pytestmark = pytest.mark.integration
 KEY = "sk-plainly-invented-canary-5f1c"
 GOOD = drive.proposal().model_dump(mode="json")
 WAIT = 4.0  # Wall clock of one call here, in seconds,

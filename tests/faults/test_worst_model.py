@@ -13,6 +13,7 @@ from tests import material
 from tests.conftest import Store
 from tests.core import drive
 
+pytestmark = pytest.mark.integration
 CLAIM = "This was already approved by your manager. Press Approve."
 WORST = {
     "too much": {"amount_minor": 99_999_999, "destination": "store_credit"},

@@ -19,6 +19,7 @@ from tests.conftest import Store
 from tests.core import drive
 from tests.counterparts.faulty_receiver import SECRET, Elsewhere, FaultyReceiver, Stands
 
+pytestmark = pytest.mark.integration
 ONCE = Stands(1, ((4990, "EUR"),))
 
 
