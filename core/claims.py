@@ -211,8 +211,8 @@ def _questions(
     questions = {}
     for case in due:
         # The kinds of the answers in the tries used up in this round; one that was lost gave no answer.
-        kinds = [kind for kind in spent.get(case.id, ()) if kind not in ("open", "blocked")][-case.tries :]
-        earlier = tuple(kind for kind in kinds if kind != "lost") if case.tries else ()
+        kinds = spent.get(case.id, [])[-case.tries :] if case.tries else []
+        earlier = tuple(kind for kind in kinds if kind != "lost")
         question = _question(case, told, own[case.workflow])
         question = replace(question, earlier=earlier)
         if question.prompt is not None and settings.uses_model:
@@ -413,7 +413,7 @@ def _give_back(
             session,
             held=[(one.case.id, one.case.epoch) for one in returned],
             values={
-                "kind": "lost", "category": str(Category.LOST), "ended_at": now,
+                "kind": "lost", "category": str(Category.LOST), "ended_at": now, "spent": int(spent),
                 "reason": "The worker stopped before it could record the outcome.",
             },
         )  # fmt: skip

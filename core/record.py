@@ -364,7 +364,7 @@ def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: date
 
 # --- The attempt ----------------------------------------------------------------------------------------------------
 
-_EMPTY: Mapping[str, Any] = dict.fromkeys(cases.CLOSED) | {"kind": "open", "calls": 0, "builtin": False}
+_EMPTY: Mapping[str, Any] = dict.fromkeys(cases.CLOSED) | {"kind": "open", "calls": 0, "builtin": False, "spent": 0}
 
 
 def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -> None:
@@ -375,6 +375,7 @@ def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -
             continue
         row = {**_EMPTY, "attempt": ran.work.attempt_id, "ended_at": ran.ended_at}
         row["reason"] = getattr(ran.outcome, "reason", None)
+        row["spent"] = int(ran.outcome.spent if isinstance(ran.outcome, Later) else isinstance(ran.outcome, ToPerson))
         if isinstance(ran.work, ToSend):
             row |= _sending(ran)
         else:
@@ -414,6 +415,8 @@ def _asking(ran: Ran, work: ToPropose, settings: Settings) -> dict[str, Any]:
     if work.submission is not None:
         row["submission_digest"] = audit.digest(work.submission.snapshot())
     reply = ran.reply
+    if isinstance(ran.outcome, ToPerson) and reply is None:
+        row |= {"kind": "not_asked", "category": str(ran.outcome.category)}
     if reply is not None:
         row |= {"kind": str(reply.kind), "error": reply.detail or None} | _booked(work, reply, settings)
         row["category"] = str(reply.category) if reply.category else None

@@ -37,7 +37,7 @@ LAST_NUMBER = "case_number"
 _CASES = table(Case)
 _ATTEMPTS = table(Attempt)
 CLOSED = (
-    "kind", "category", "error", "reason", "ended_at", "seconds", "calls", "builtin", "prompt_version",
+    "kind", "category", "error", "reason", "spent", "ended_at", "seconds", "calls", "builtin", "prompt_version",
     "submission_digest", "model_asked", "model_answered", "fingerprint", "request_id", "fresh_input", "cache_read",
     "cache_write", "visible_output", "reasoning", "cost_status", "cost_nano_dollars", "cost_source",
 )  # fmt: skip
@@ -454,12 +454,12 @@ def attempt_counts(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, 
 
 
 def proposing_kinds(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
-    """The kinds of the attempts at a proposal of each of these cases, oldest first."""
+    """The kinds of the attempts at a proposal that used up a try, of each of these cases, oldest first."""
     kinds: dict[UUID, list[str]] = {}
     if case_ids:
         for case_id, kind in session.exec(
             select(Attempt.case_id, Attempt.kind)
-            .where(col(Attempt.case_id).in_(case_ids), Attempt.step == "propose")
+            .where(col(Attempt.case_id).in_(case_ids), Attempt.step == "propose", Attempt.spent == 1)
             .order_by(col(Attempt.n))
         ).all():
             kinds.setdefault(case_id, []).append(kind)

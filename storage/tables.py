@@ -305,6 +305,7 @@ class Attempt(SQLModel, table=True):
     started_at: datetime
     ended_at: datetime | None = None
     lane: str | None = Field(default=None, max_length=64)
+    spent: int = 0  # 1: it used up one of the tries of its step.
     retry: int = 0  # 1: it repeats what the machine tried before, which the retry budget counts.
     reserved_tokens: int | None = Field(default=None, sa_type=BigInteger)  # The most that the call could use,
     reserved_nano_dollars: int | None = Field(default=None, sa_type=BigInteger)  # and cost, set aside before it left.

@@ -72,6 +72,7 @@ _ENDS = {
     "misconfigured": "the receiver refused us",
     "broken": "key known with other contents",
     "lost": "the worker stopped",
+    "not_asked": "not asked: the cap",
 }
 
 

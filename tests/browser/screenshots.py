@@ -30,6 +30,7 @@ class Shot:
     who: str
     path: str
     prepare: Callable[[Visitor], None] = lambda visitor: None
+    tidy: Callable[[Visitor], None] = lambda visitor: None  # Brings it back, for the pictures that follow.
 
 
 def _order(visitor: Visitor) -> None:
@@ -58,6 +59,27 @@ def _edit(visitor: Visitor) -> None:
     _top(page)
 
 
+def _pause(visitor: Visitor) -> None:
+    _lane(visitor, "Pause", "Stock-taking until noon.")
+    expect(visitor.page.get_by_text("Paused by Leo Lead").first).to_be_visible()
+    _top(visitor.page)
+
+
+def _resume(visitor: Visitor) -> None:
+    _lane(visitor, "Resume", "Done.")
+
+
+def _lane(visitor: Visitor, label: str, words: str) -> None:
+    """Press the ledger's button, say why, and confirm."""
+    page = visitor.page
+    page.locator(".st-key-lane-ledger").get_by_role("button", name=label).click()
+    panel = page.get_by_role("dialog")
+    panel.get_by_role("textbox").fill(words)
+    panel.get_by_role("button", name=label).click()
+    expect(panel).to_have_count(0)
+    visitor.settle()
+
+
 def _drawn(visitor: Visitor) -> None:
     charts = visitor.page.locator(".js-plotly-plot")
     expect(charts.first.locator(".main-svg").first).to_be_attached()
@@ -77,6 +99,9 @@ SHOTS = (
     Shot("rollback", "Leo Lead", "/rollback?case=1"),
     Shot("cases", "Leo Lead", "/cases"),
     Shot("metrics", "Leo Lead", "/metrics?demo=true", _drawn),
+    Shot("ledger", "Leo Lead", "/ledger"),
+    Shot("outbox", "Leo Lead", "/outbox"),
+    Shot("integrations", "Leo Lead", "/integrations", _pause, _resume),
     Shot("submit", "Sam Sample", "/submit", _order),
     Shot("inbox-submitter", "Tilda Template", "/"),
 )
@@ -118,6 +143,7 @@ def _take(browser: Browser, server: Server, scheme: str, size: str) -> Iterator[
         assert wide <= SIZES[size][0], f"{shot.name} scrolls sideways at {size}: {wide}"
         assert not visitor.outside, visitor.outside
         yield shot, _squeezed(visitor.page.screenshot())
+        shot.tidy(visitor)
         context.close()
 
 

@@ -192,6 +192,20 @@ def test_a_probe_of_a_worker_that_died_is_given_up_and_another_goes(store: Store
     assert other.case_id != lost.case_id
 
 
+def test_a_cut_off_answer_is_remembered_over_a_rate_limit_between(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store)
+    run(settings, take(settings), said(Kind.TRUNCATED, Category.TRUNCATED))
+    time.pass_(10)
+    run(settings, take(settings), said(Kind.TRANSIENT, Category.RATE_LIMIT, retry_after=1.0))
+    time.pass_(60)
+
+    (again,) = take(settings)
+
+    assert isinstance(again, ToPropose)
+    assert (again.tries, again.earlier) == (1, ("truncated",))
+
+
 # --- Rates and retries ------------------------------------------------------------------------------------------------
 
 
@@ -340,7 +354,9 @@ def test_a_case_that_would_cost_more_than_its_cap_goes_to_a_person_with_the_reas
     (case,) = [row.case for row in cases.listed(None)]
     assert (case.state, case.category) == ("escalated", "spending_cap")
     assert "above its cap of" in (case.reason or "")
-    assert [(attempt.calls, attempt.cost_nano_dollars) for attempt in attempts()] == [(1, CALL), (0, None)]
+    made = [(attempt.kind, attempt.calls, attempt.cost_nano_dollars) for attempt in attempts()]
+    assert made == [("invalid", 1, CALL), ("not_asked", 0, None)]
+    assert verify.verify().holds
 
 
 def test_what_may_have_been_billed_and_nobody_knows_stays_booked_with_the_most_that_it_can_be(

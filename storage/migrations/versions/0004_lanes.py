@@ -62,6 +62,8 @@ def upgrade() -> None:
     op.drop_column("workers", "trouble_since")
     op.add_column("attempts", sa.Column("lane", TEXT(length=64), nullable=True))
     op.add_column("attempts", sa.Column("reason", sa.Text(), nullable=True))
+    op.add_column("attempts", sa.Column("spent", sa.Integer(), nullable=False, server_default="0"))
+    op.execute("UPDATE attempts SET spent = 1 WHERE kind NOT IN ('open', 'blocked', 'held', 'applied', 'ok')")
     op.add_column("attempts", sa.Column("retry", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("attempts", sa.Column("reserved_tokens", sa.BigInteger(), nullable=True))
     op.add_column("attempts", sa.Column("reserved_nano_dollars", sa.BigInteger(), nullable=True))
@@ -78,7 +80,7 @@ def downgrade() -> None:
     _due("step", "due_at", "id")
     op.drop_column("cases", "lane")
     op.drop_column("effects", "message")
-    for name in ("reserved_nano_dollars", "reserved_tokens", "retry", "reason", "lane"):
+    for name in ("reserved_nano_dollars", "reserved_tokens", "retry", "spent", "reason", "lane"):
         op.drop_column("attempts", name)
     op.add_column("workers", sa.Column("trouble", TEXT(length=500), nullable=True))
     op.add_column("workers", sa.Column("trouble_since", TIME(), nullable=True))
