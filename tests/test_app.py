@@ -408,7 +408,7 @@ def test_ready_only_with_a_store_and_a_worker_that_looks_for_work(
         ready = client.get("/readyz")
         assert ready.status_code == 200, ready.text
         assert ready.json()["database"] == "ok"
-        assert set(ready.json()["lanes"]) == {"model", "effects"}
+        assert set(ready.json()["lanes"]) == {"model", "ledger"}
         current = database.current()
         monkeypatch.setattr(database, "ping", _away)
         away = client.get("/readyz")

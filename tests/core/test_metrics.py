@@ -156,7 +156,7 @@ class Tale:
 
     def _held(self, verb: Verb, after: float, actor: Actor, facts: dict[str, Any], hold: float) -> "Tale":
         due = self.at + timedelta(seconds=after + hold)
-        put = {"due_at": due}
+        put = {"due_at": due, "lane": "ledger"}
         return self._move(
             verb, lifecycle.PENDING_APPLY, after, actor=actor, facts=facts | {"due_at": due.isoformat()}, put=put
         )
@@ -167,7 +167,7 @@ class Tale:
 
     def _due(self, target: Place, after: float) -> dict[str, Any]:
         due = self.at + timedelta(seconds=after) if target.state is State.PENDING else None
-        return {"due_at": due}
+        return {"due_at": due, "lane": "model" if target.step is Step.PROPOSE else "ledger"}
 
     def _close(self, after: float, **values: Any) -> Attempt:
         assert self.attempt is not None

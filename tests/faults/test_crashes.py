@@ -24,9 +24,9 @@ KINDS = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.
 def test_a_life_broken_at_any_point_loses_nothing_and_does_nothing_twice(
     kind: scratch.Kind, request: pytest.FixtureRequest
 ) -> None:
-    report = tortured(kind, request, pairs=5)
+    report = tortured(kind, request, pairs=3)
 
-    assert report.pairs.done == 5
+    assert report.pairs.done == 3
 
 
 @pytest.mark.long

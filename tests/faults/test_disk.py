@@ -25,7 +25,7 @@ from tests.faults import disk
 from tests.faults.processes import alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]
-few_and_all = pytest.mark.parametrize("number", [5, pytest.param(None, marks=pytest.mark.long)])
+few_and_all = pytest.mark.parametrize("number", [3, pytest.param(None, marks=pytest.mark.long)])
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def disturbed(number: int | None, fault: str, lasts: bool) -> list[End]:
 # --- The power is cut -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [30, pytest.param(None, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [20, pytest.param(None, marks=pytest.mark.long)])
 def test_a_power_cut_at_any_moment_loses_nothing(number: int | None) -> None:
     cuts, wrong = alone(cut, number)
 

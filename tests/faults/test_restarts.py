@@ -10,7 +10,7 @@ from tests.faults.processes import alone
 @pytest.mark.postgres
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("number", [300, pytest.param(2_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [200, pytest.param(2_000, marks=pytest.mark.long)])
 def test_a_database_that_restarts_under_load_loses_nothing_and_doubles_nothing(number: int) -> None:
     found = alone(torture.restart, number)
     print(f"{found.restarts} restarts, work went on after at most {max(found.recoveries):.1f} s")
