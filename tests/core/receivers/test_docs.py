@@ -127,7 +127,7 @@ def test_a_newcomer_connects_a_system_takes_a_refund_back_and_replaces_the_secre
         ("apply", 4990), ("undo", 4990), ("apply", 4990), ("apply", 4990), ("apply", 4990)
     ]  # fmt: skip
     assert [(one["state"], one["outcome"]) for one in reversed(listed)] == [
-        ("rolled_back", None), *[("completed", "applied")] * 3
+        ("rolled_back", "applied"), *[("completed", "applied")] * 3
     ]  # fmt: skip
     secrets = re.findall(r"whsec_\S+", done.stdout + done.stderr)
     assert secrets == []
