@@ -24,7 +24,6 @@ def show(lane: admission.Standing, *, may_run: bool) -> None:
             badges.put(_LOOKS[lane.state])
             if lane.waiting:
                 st.caption(f"{figures.show(lane.waiting, 'cases')} due", width="content")
-            st.space("stretch")
             if may_run and lane.state != "paused":
                 panel.opener("Pause", f"pause.{lane.name}", key=f"lane.{lane.name}.pause", icon=":material/pause:")
             if may_run and lane.state in ("paused", "stopped"):
