@@ -134,7 +134,7 @@ def stop_for_today(session: Session, *, settings: Settings, now: datetime, actor
     midnight = (now + timedelta(days=1)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     stopped = Breaker(now, str(Category.CAP), f"of {settings.cap_day:g} dollars", midnight, stops=1)
     notes = []
-    for name in (MODEL, FALLBACK):
+    for name in (MODEL, FALLBACK) if settings.fallback_model else (MODEL,):
         if _row(session, name, lock=True).stopped_at is None:
             lanes.change(session, name=name, values=asdict(stopped))
             facts = {"lane": name, "category": str(Category.CAP)}

@@ -87,8 +87,7 @@ def _tell_lanes(session: Session, runs: Sequence[Ran], actor: Actor, now: dateti
     broken: dict[str, str] = {}
     for ran in sorted(runs, key=lambda one: one.ended_at):
         if isinstance(ran.work, ToPropose):
-            if not (ran.reply is not None and ran.reply.builtin):
-                heard.setdefault(ran.work.lane, []).append(breaker.of_reply(ran.work.case_id, ran.reply))
+            heard.setdefault(ran.work.lane, []).append(breaker.of_reply(ran.work.case_id, ran.reply))
         elif ran.work.attempt_id is not None:
             name = ran.work.receiver
             heard.setdefault(name, []).append(breaker.of_answer(ran.work.case_id, ran.answer))

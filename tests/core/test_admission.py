@@ -177,6 +177,18 @@ def test_a_rate_limit_pauses_the_whole_lane_and_no_case_on_its_own(
     assert len(take(settings)) >= 8
 
 
+def test_a_lane_that_stopped_under_a_model_opens_under_the_built_in_rules(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 3)
+    run(settings, take(settings, limit=1), said(Kind.BLOCKED, Category.CONFIGURATION))
+    time.pass_(70)
+
+    run(store.settings, take(store.settings), drive.says(builtin=True, usage=None))
+
+    assert lane(store, store.settings).state == "open"
+    assert len(take(store.settings)) == 2
+
+
 def test_a_probe_of_a_worker_that_died_is_given_up_and_another_goes(store: Store, time: Time) -> None:
     settings = connected(store)
     submit(store, 3)
