@@ -4,14 +4,14 @@ wrong, and they are searched for in logs, events, attempts, reasons, banners, er
 import asyncio
 import json
 import re
-import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from sqlmodel import select
-from streamlit.testing.v1 import AppTest
 
+import app
 from core import actions, admission, clock, installation, logs, reconcile, subject, submissions, workflow
 from core.actions import Verdict
 from core.model import Model
@@ -23,7 +23,6 @@ from tests.counterparts.faulty_receiver import SECRET, FaultyReceiver
 from tests.counterparts.mail_server import CERTIFICATE, Fault, MailServer
 from tests.counterparts.scripted_model import ScriptedModel, error, ok, raw
 from tests.faults.test_model_faults import GOOD, KEY, settings_for, step
-from tests.pages.conftest import words
 
 pytestmark = pytest.mark.integration
 PASSWORD = "canary-mail-password-91d7"
@@ -80,7 +79,7 @@ def test_no_secret_and_no_masked_field_gets_out(
         assert mail.fired
         reconcile.run(settings=settings, receivers=receivers)
         lanes = [json.dumps(one.as_json()) for one in admission.standing(settings)]
-    page = _an_error_page()
+    page = _an_error_page(monkeypatch)
     subject.connect(workflow.BUILT_IN)
 
     written = "".join(capfd.readouterr())
@@ -165,18 +164,12 @@ def _letters(mail: MailServer) -> str:
     return "\n".join(str(one) for one in mail.letters)
 
 
-def _an_error_page() -> str:
+def _an_error_page(monkeypatch: pytest.MonkeyPatch) -> str:
     """What a page shows that raises with a customer's words in its mouth."""
-
-    def page() -> None:
-        import app
-
-        try:
-            raise RuntimeError("Quirina Canarywood sk-plainly-invented-canary-5f1c")
-        except RuntimeError as error:
-            app.on_script_error(error)
-
-    at = AppTest.from_function(page, default_timeout=30).run()
-    shown = words(at)
-    assert "Something went wrong on this page" in shown, shown + traceback.format_exc()
-    return shown
+    shown: list[str] = []
+    monkeypatch.setattr(st, "error", lambda body, **_: shown.append(str(body)))
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError(f"{NAME} {KEY}")
+    assert app.on_script_error(raised.value)
+    assert "Something went wrong on this page" in shown[0]
+    return shown[0]
