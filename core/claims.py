@@ -23,7 +23,7 @@ from core.moves import SYSTEM, Actor, Move, Note
 from core.outcomes import Category, Usage
 from core.receivers import USUAL_RETENTION
 from core.settings import MODEL, Settings
-from core.workflow import Prompt, Submission
+from core.workflow import Prompt, Reversibility, Submission
 from storage import cases, database, lanes
 from storage import effects as effect_rows
 from storage.tables import Case, PromptVersion
@@ -338,6 +338,7 @@ def _sent_on(
                 earlier_unknown=effect.id in unknown,
                 send_before=send_before,
                 signed_at=now,
+                is_reversible=effect.reversibility == Reversibility.REVERSIBLE,
                 probe=through.probe,
             )
         )

@@ -12,10 +12,10 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from core import clock, errors, money, outcomes, retry, workflow
-from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Reply, ToPerson
+from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
 from core.receivers import Receiver, Sending
 from core.settings import MODEL
-from core.workflow import Prompt, Submission
+from core.workflow import Prompt, Reversibility, Submission
 from storage import points
 
 Ask = Callable[..., Awaitable[Reply]]
@@ -63,6 +63,7 @@ class ToSend:
     earlier_unknown: bool
     send_before: datetime
     signed_at: datetime
+    is_reversible: bool = False  # It was approved as something that can be taken back.
     probe: bool = False  # It goes out to see whether the receiver is well again.
 
 
@@ -135,6 +136,10 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
         return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="no keys are kept"), InDoubt(reason))
     if receiver is None:
         answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
+    elif _promises_too_much(work, receiver):
+        reason = f"It was approved as something that can be taken back, and {receiver.name} takes nothing back."
+        answer = outcomes.Answer("rejected", detail="not sent: it could not be taken back")
+        return Ran(work, Refused(f"{reason} It was not sent."), clock.now(), answer=answer)
     else:
         try:
             call = receiver.apply if work.kind == "apply" else receiver.undo
@@ -161,6 +166,11 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     if isinstance(outcome, InDoubt) and answer.kind not in ("partial", "broken"):
         return _looked_up(work, receiver, answer, outcome)
     return Ran(work, outcome, clock.now(), answer=answer)
+
+
+def _promises_too_much(work: ToSend, receiver: Receiver) -> bool:
+    """Whether a person approved this believing that it can be undone, and nothing can be at this receiver."""
+    return work.is_reversible and not work.earlier_unknown and receiver.reversibility is Reversibility.IRREVERSIBLE
 
 
 def _error_in(text: str) -> str:

@@ -11,13 +11,14 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from threading import Timer
-from typing import Final, Literal
+from queue import Empty, SimpleQueue
+from threading import Thread, Timer
+from typing import Any, Final, Literal
 
 from core import addresses
 from core.outcomes import Answer, Receipt
@@ -25,6 +26,7 @@ from core.receivers import USUAL_RETENTION, Sending
 from core.settings import Settings
 from core.workflow import Reversibility
 
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]  # As `getaddrinfo` tells it.
 No = Literal["held", "misconfigured", "rejected"]
 WALL_CLOCK_SECONDS: Final = 30.0  # Of the whole conversation, however slowly the server talks.
 
@@ -235,7 +237,7 @@ def _talk_on(server: smtplib.SMTP, line: socket.socket) -> None:
 def _connected(host: str, port: int, deadline: float) -> socket.socket:
     """A line to the first address of the host that takes it. Raises OSError."""
     failed: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in _looked_up(host, port, deadline):
         left = deadline - time.monotonic()
         if left <= 0:
             break
@@ -248,6 +250,29 @@ def _connected(host: str, port: int, deadline: float) -> socket.socket:
             line.close()
             failed = error
     raise failed
+
+
+def _looked_up(host: str, port: int, deadline: float) -> Sequence[_Found]:
+    """The addresses of the host. In a thread of its own, which is left behind at the deadline: a look-up cannot be
+    ended."""
+    found: SimpleQueue[Sequence[_Found] | OSError] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            found.put(error)
+        except UnicodeError as error:  # No name at all.
+            found.put(OSError(str(error)))
+
+    Thread(target=ask, name="countersign-name", daemon=True).start()
+    try:
+        addresses = found.get(timeout=max(deadline - time.monotonic(), 0.0))
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(addresses, OSError):
+        raise addresses
+    return addresses
 
 
 def _end(watch: socket.socket) -> None:

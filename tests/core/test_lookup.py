@@ -11,7 +11,7 @@ import pytest
 from core import actions, clock, executor, verify
 from core.actions import Verdict
 from core.executor import Limits, Ran, ToSend
-from core.outcomes import Answer, Applied, InDoubt, Later, Receipt
+from core.outcomes import Answer, Applied, InDoubt, Later, Receipt, Refused
 from core.receivers import USUAL_RETENTION, Sending
 from core.receivers.ledger import Ledger
 from core.workflow import Reversibility
@@ -28,7 +28,7 @@ class Receiver:
     """Answers one thing, holds one thing, and counts what it was asked."""
 
     name = "there"
-    reversibility = Reversibility.REVERSIBLE
+    reversibility: Reversibility = Reversibility.REVERSIBLE
     retention = USUAL_RETENTION
 
     def __init__(self, answer: Answer, find: Callable[[], Receipt | None], *, keeps_keys: bool = True) -> None:
@@ -181,3 +181,23 @@ def test_what_left_before_a_restore_and_is_held_there_is_applied_although_it_was
     assert drive.case(made.case_id).state == "completed"
     assert len(ledger.transfers()) == 1
     assert verify.verify().holds
+
+
+class OneWay(Receiver):
+    """A receiver that takes nothing back."""
+
+    reversibility = Reversibility.IRREVERSIBLE
+
+
+def test_what_was_approved_as_reversible_is_not_sent_where_nothing_is_taken_back() -> None:
+    applies = Answer("applied", receipt=HELD)
+    promised, lasting = OneWay(applies, lambda: None), OneWay(applies, lambda: None)
+
+    outcome = send(promised, is_reversible=True, tries=1).outcome
+
+    assert outcome == Refused(
+        "It was approved as something that can be taken back, and there takes nothing back. It was not sent."
+    )
+    assert (promised.sent, promised.looked_up) == (0, 0)
+    assert isinstance(send(lasting, is_reversible=False, tries=1).outcome, Applied)
+    assert isinstance(send(lasting, is_reversible=True, tries=1, earlier_unknown=True).outcome, Applied)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,31 @@ def test_without_a_clear_reply_nobody_knows(server: MailServer, fault: Fault) ->
 
     assert (answer.kind, server.fired) == ("unknown", 1)
     assert len(server.letters) == 1  # It was delivered, and we cannot say so.
+
+
+def test_a_name_that_is_looked_up_for_ever_is_given_up_at_the_wall_clock(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, usual, asked = threading.Event(), socket.getaddrinfo, []
+
+    def never(host: str, *more: Any, **named: Any) -> Any:
+        if threading.current_thread().name != "countersign-name":
+            return usual(host, *more, **named)
+        asked.append(host)
+        done.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    began = time.monotonic()
+    try:
+        answer = send(mail(server, seconds=0.3))
+    finally:
+        done.set()
+
+    assert asked == ["localhost"]
+    assert answer == Answer("not_sent", detail="the server did not answer in time")
+    assert time.monotonic() - began < 10
+    assert server.letters == []
 
 
 @pytest.mark.parametrize(
