@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlmodel import Session
+from uuid_utils.compat import uuid7
 
 from core import acting, breaker, clock, errors, moves, outage, people
 from core.breaker import Breaker, Gate, Signal
@@ -21,10 +22,11 @@ from core.moves import Actor, Note
 from core.outcomes import Category
 from core.permissions import Act, Who, may
 from core.settings import FALLBACK, MODEL, Settings
-from storage import database, lanes
+from storage import database, events, lanes
 from storage import people as people_rows
-from storage.tables import Lane
+from storage.tables import Lane, LaneAct
 
+_CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "goes on"}
 MINUTE: Final = timedelta(minutes=1)
 _rng = Random()
 
@@ -176,9 +178,10 @@ def tell(
             facts = {"lane": name, "category": now_is.stopped_by or before.stopped_by}
             notes.append(Note(kind, actor, facts=facts))
         if name in broken and row.paused_at is None:
-            values = {"paused_at": now, "paused_by": None, "paused_reason": broken[name][:500]}
+            reason = broken[name][:500]
+            values = {"paused_at": now, "paused_by": None, "paused_reason": reason}
             lanes.change(session, name=name, values=values)
-            notes.append(Note("lane_paused", actor, facts={"lane": name}))
+            notes.append(_act(session, "lane_paused", name, actor, None, reason, now))
     return notes
 
 
@@ -202,18 +205,17 @@ def pause(name: str, reason: str, *, actor: Who, now: datetime | None = None) ->
     `NotFound`, `Incomplete`."""
     reason, moment = acting.words(reason, "reason", 500), now or clock.now()
     values = {"paused_at": moment, "paused_by": actor.id, "paused_reason": reason}
-    _by_hand(name, "lane_paused", values, actor, moment)
+    _by_hand(name, "lane_paused", reason, values, actor, moment)
 
 
 def resume(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> None:
     """Let a paused lane out again; one that stopped by itself sends its next probe at once. Raises as `pause`."""
-    acting.words(reason, "reason", 500)
-    moment = now or clock.now()
+    reason, moment = acting.words(reason, "reason", 500), now or clock.now()
     values = {"paused_at": None, "paused_by": None, "paused_reason": None}
-    _by_hand(name, "lane_resumed", values, actor, moment)
+    _by_hand(name, "lane_resumed", reason, values, actor, moment)
 
 
-def _by_hand(name: str, kind: str, values: Mapping[str, Any], actor: Who, now: datetime) -> None:
+def _by_hand(name: str, kind: str, reason: str, values: Mapping[str, Any], actor: Who, now: datetime) -> None:
     with database.transaction() as session:
         why_not = may(people.fresh(session, actor), Act.RUN_LANES)
         if why_not is not None:
@@ -226,7 +228,45 @@ def _by_hand(name: str, kind: str, values: Mapping[str, Any], actor: Who, now: d
         if kind == "lane_resumed" and row.stopped_at is not None:
             values = {**values, "until": now, "probe": None, "probe_until": None}
         lanes.change(session, name=name, values=values)
-        moves.note(session, [Note(kind, acting.by(actor), facts={"lane": name})], now=now)
+        note = _act(session, kind, name, acting.by(actor), actor.id, reason, now)
+        moves.note(session, [note], now=now)
+
+
+def _act(session: Session, kind: str, name: str, actor: Actor, person: UUID | None, why: str, now: datetime) -> Note:
+    """Keep why a lane is paused or resumed, beside the chain. Returns its event."""
+    act = LaneAct(id=uuid7(), lane=name, person_id=person, why=why, at=now)
+    session.add(act)
+    return Note(kind, actor, facts={"lane": name, "act": str(act.id)})
+
+
+@dataclass(frozen=True)
+class Change:
+    """A lane that stopped, was paused, or goes on: when, what, and why. `who` is empty where nobody did it."""
+
+    at: datetime
+    lane: str
+    what: str
+    who: str
+    why: str
+
+
+@outage.remembered
+def lately(actor: Who, *, limit: int = 20) -> list[Change]:
+    """What happened to the lanes, the newest first; nothing for who does not see them."""
+    with database.reading() as session:
+        if may(people.fresh(session, actor), Act.SEE_LANES) is not None:
+            return []
+        found = [one for kind in _CHANGES for one in events.latest(session, kind=kind, limit=limit)]
+        newest = sorted(found, key=lambda one: one.seq, reverse=True)[:limit]
+        acts = lanes.acts(session, ids=[UUID(one.data["act"]) for one in newest if "act" in one.data])
+        names = people_rows.names(session, ids=[one.person_id for one in acts.values() if one.person_id])
+    changes = []
+    for one in newest:
+        act = acts.get(UUID(one.data["act"])) if "act" in one.data else None
+        who = names.get(act.person_id, "somebody") if act is not None and act.person_id else ""
+        category = str(one.data.get("category") or "").replace("_", " ")
+        changes.append(Change(one.at, one.data["lane"], _CHANGES[one.kind], who, act.why if act else category))
+    return changes
 
 
 @dataclass(frozen=True)

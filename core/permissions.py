@@ -38,6 +38,7 @@ class Act(StrEnum):
     SEE_METRICS = "see the metrics of"
     SEE_PROMPT = "see the exact text sent for"
     CHOOSE_PROMPT = "choose the prompt of"
+    SEE_LANES = "see the lanes of"
     RUN_LANES = "pause and resume lanes for"
     MANAGE_PEOPLE = "manage people of"
 
@@ -80,6 +81,7 @@ _ROLES: dict[Act, frozenset[Role]] = {
     Act.SEE_METRICS: frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR, Role.REVIEWER}),
     Act.SEE_PROMPT: frozenset({Role.LEAD, Role.AUDITOR}),
     Act.CHOOSE_PROMPT: frozenset({Role.LEAD}),
+    Act.SEE_LANES: frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR}),
     Act.RUN_LANES: frozenset({Role.LEAD, Role.ADMINISTRATOR}),
     Act.MANAGE_PEOPLE: frozenset({Role.ADMINISTRATOR}),
 }

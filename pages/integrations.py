@@ -1,4 +1,5 @@
-"""Integrations: every way out of the program, what stops it, and the effects of which nobody knows what became."""
+"""Integrations: every way out of the program, what stops it and what happened to it lately, and the effects of which
+nobody knows what became."""
 
 import streamlit as st
 
@@ -25,3 +26,6 @@ for doubt in found:
     doubtful.show(doubt, who=who)
 for doubt in found:
     doubtful.panels(doubt, who=who)
+
+st.subheader("What happened lately", anchor=False)
+lanes.changes(admission.lately(who))

@@ -56,6 +56,12 @@ def latest_move(session: Session, *, case_id: UUID) -> Event | None:
     ).first()
 
 
+def latest(session: Session, *, kind: str, limit: int) -> Sequence[Event]:
+    """The newest events of one kind, the newest first."""
+    newest = select(Event).where(Event.kind == kind).order_by(col(Event.at).desc(), col(Event.seq).desc())
+    return session.exec(newest.limit(limit)).all()
+
+
 def in_order(session: Session, *, batch: int = 2_000) -> Iterator[Event]:
     """Every event by its number, read in batches."""
     last = 0

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, insert, text, update
 from sqlmodel import Session, col, func, select
 
-from storage.tables import DUE, Attempt, Case, Lane, Spending, table
+from storage.tables import DUE, Attempt, Case, Lane, LaneAct, Spending, table
 
 _LANES, _SPENDING, _ATTEMPTS = table(Lane), table(Spending), table(Attempt)
 _GET = select(Lane).where(col(Lane.name) == bindparam("lane")).execution_options(populate_existing=True)
@@ -60,6 +60,11 @@ def make(session: Session, *, names: Sequence[str]) -> None:
 def change(session: Session, *, name: str, values: Mapping[str, Any]) -> None:
     """Give the lane, which the caller has locked, these values."""
     session.connection().execute(update(_LANES).where(_LANES.c.name == name).values(**values))
+
+
+def acts(session: Session, *, ids: Sequence[UUID]) -> dict[UUID, LaneAct]:
+    """These acts on lanes, by id."""
+    return {one.id: one for one in session.exec(select(LaneAct).where(col(LaneAct.id).in_(ids))).all()}
 
 
 @dataclass(frozen=True)

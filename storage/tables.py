@@ -147,6 +147,18 @@ class Lane(SQLModel, table=True):
     paused_reason: str | None = Field(default=None, max_length=500)
 
 
+class LaneAct(SQLModel, table=True):
+    """Why somebody paused or resumed a lane; its event holds the id."""
+
+    __tablename__ = "lane_acts"
+
+    id: UUID = Field(primary_key=True)
+    lane: str = Field(max_length=64)
+    person_id: UUID | None = Field(default=None, foreign_key="people.id")  # None: the program.
+    why: str = Field(max_length=500)
+    at: datetime
+
+
 class Spending(SQLModel, table=True):
     """What model calls cost in one day (UTC): all of them, or those for the cases of one submitter. What is in flight
     counts with the most that it can cost, and so does for ever what was lost on the way."""

@@ -1,6 +1,6 @@
 """One way out: how it stands, and the buttons that pause and resume it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -56,6 +56,17 @@ def panels(lane: admission.Standing, *, who: Who) -> None:
         hint="What waits goes out; where the lane stopped by itself, one first, and the others when that is answered.",
         do=lambda words: _do(lambda: admission.resume(lane.name, words, actor=who), f"{lane.name} goes on."),
     )
+
+
+def changes(found: Sequence[admission.Change]) -> None:
+    """What stopped, was paused or goes on again, the newest first."""
+    if not found:
+        st.caption("No way out was ever stopped or paused.")
+        return
+    rows = [
+        (times.local(one.at), one.lane, f"{one.what}, by {one.who}" if one.who else one.what, one.why) for one in found
+    ]
+    plain.table(("Time", "Lane", "What", "Why"), rows)
 
 
 def _do(act: Callable[[], None], words: str) -> None:

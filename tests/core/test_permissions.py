@@ -25,6 +25,7 @@ ALLOWED: dict[Act, tuple[str, str]] = {
     Act.SEE_METRICS: ("reviewer lead administrator auditor", "reviewer lead administrator auditor"),
     Act.SEE_PROMPT: ("lead auditor", "lead auditor"),
     Act.CHOOSE_PROMPT: ("lead", "lead"),
+    Act.SEE_LANES: ("lead administrator auditor", "lead administrator auditor"),
     Act.RUN_LANES: ("lead administrator", "lead administrator"),
     Act.MANAGE_PEOPLE: ("administrator", "administrator"),
     Act.SUBMIT: ("submitter reviewer lead", "submitter reviewer lead"),

@@ -14,6 +14,7 @@ def test_all_is_well_and_the_page_says_so(visit: Visit, sqlite_store: Store) -> 
     shown = words(at)
     assert "ledger" in shown
     assert "Of every effect that was sent it is known what became of it." in shown
+    assert "No way out was ever stopped or paused." in shown
 
 
 def test_a_lane_is_paused_and_resumed_with_reasons_and_every_page_says_it(visit: Visit, sqlite_store: Store) -> None:
@@ -31,6 +32,12 @@ def test_a_lane_is_paused_and_resumed_with_reasons_and_every_page_says_it(visit:
     again.text_area(key="panel.resume.ledger.text").input("Done.")
     again.button(key="panel.resume.ledger.confirm").click().run()
     assert {one.state for one in admission.standing(sqlite_store.settings)} == {"open"}
+    lately = [(one.lane, one.what, one.who, one.why) for one in admission.lately(sqlite_store.auditor)]
+    assert lately == [("ledger", "goes on", "Lead", "Done."), ("ledger", "paused", "Lead", "Stock-taking.")]
+    shown = words(again)
+    assert "paused, by Lead" in shown
+    assert "Stock-taking." in shown
+    assert admission.lately(sqlite_store.reviewer) == []
 
 
 def test_a_pause_without_a_reason_keeps_the_panel_open_and_says_so(visit: Visit, sqlite_store: Store) -> None:
