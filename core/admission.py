@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import acting, breaker, clock, errors, moves, outage, people
+from core import acting, breaker, clock, errors, moves, outage, people, subject
 from core.breaker import Breaker, Gate, Signal
 from core.moves import Actor, Note
 from core.outcomes import Category
@@ -28,6 +28,7 @@ from storage.tables import Lane, LaneAct
 
 _CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "goes on"}
 MINUTE: Final = timedelta(minutes=1)
+LONG: Final = timedelta(minutes=15)  # That a lane is stopped, after which somebody should ask.
 _rng = Random()
 
 
@@ -66,6 +67,7 @@ class Through:
     lane: str
     limit: int
     probe: bool = False
+    longest: float = 0.0  # Seconds that a probe can take.
     retries: int | None = None
     tokens: int | None = None
     is_quiet: bool = False  # Nothing went out in the last minute: one that is larger than a whole minute's may go.
@@ -80,8 +82,8 @@ def ask(session: Session, *, lane: str, limit: int, settings: Settings, now: dat
         return Through(lane, limit)
     through = _through(session, lane, limit, settings, now)
     if through.limit == 0 and calls_a_model and settings.fallback_model:
-        stopped_by = _row(session, lane).stopped_by
-        if stopped_by in settings.fallback_causes.split():
+        row = _row(session, lane)
+        if row.paused_at is None and row.stopped_by in settings.fallback_causes.split():
             return _through(session, FALLBACK, limit, settings, now)
     return through
 
@@ -94,21 +96,22 @@ def _through(session: Session, lane: str, limit: int, settings: Settings, now: d
     probe = gate is Gate.PROBE
     if probe:
         limit = min(limit, 1)
+    longest = settings.longest_step(lane)
     if lane not in (MODEL, FALLBACK):
         if settings.receiver_per_minute:
-            sent = lanes.traffic(session, name=lane, since=now - MINUTE).calls
+            sent = lanes.traffic(session, name=lane, since=now - MINUTE, now=now).calls
             limit = min(limit, max(0, settings.receiver_per_minute - sent))
-        return Through(lane, limit, probe)
+        return Through(lane, limit, probe, longest)
     tokens, is_quiet = None, False
     if settings.requests_per_minute or settings.tokens_per_minute:
-        lately = lanes.traffic(session, name=lane, since=now - MINUTE)
+        lately = lanes.traffic(session, name=lane, since=now - MINUTE, now=now)
         if settings.requests_per_minute:
             limit = min(limit, max(0, settings.requests_per_minute - lately.calls))
         if settings.tokens_per_minute:
             tokens, is_quiet = settings.tokens_per_minute - lately.tokens, lately.calls == 0
-    recent = lanes.traffic(session, name=lane, since=now - timedelta(seconds=breaker.BUDGET_SECONDS))
+    recent = lanes.traffic(session, name=lane, since=now - timedelta(seconds=breaker.BUDGET_SECONDS), now=now)
     retries = None if probe else breaker.retries_left(recent.calls, recent.retries)
-    return Through(lane, limit, probe, retries, tokens, is_quiet, _caps(session, settings, now))
+    return Through(lane, limit, probe, longest, retries, tokens, is_quiet, _caps(session, settings, now))
 
 
 def _caps(session: Session, settings: Settings, now: datetime) -> Caps:
@@ -124,10 +127,28 @@ def _caps(session: Session, settings: Settings, now: datetime) -> Caps:
     return caps
 
 
-def begin_probe(session: Session, *, lane: str, case_id: UUID, now: datetime) -> None:
+def begin_probe(session: Session, through: Through, *, case_id: UUID, now: datetime) -> None:
     """This case is the probe of the lane, which the claim has locked."""
-    row = _row(session, lane)
-    lanes.change(session, name=lane, values=asdict(_breaker(row).probed_by(case_id, now)))
+    probed = _breaker(_row(session, through.lane)).probed_by(case_id, now, longest=through.longest)
+    lanes.change(session, name=through.lane, values=asdict(probed))
+
+
+def straighten(session: Session, *, now: datetime, tolerance: timedelta) -> list[Note]:
+    """Let lanes be tried at once that are shut only because a clock was wrong when it was written until when. Called
+    first in the transaction, before any case is locked. Returns the events that say so."""
+    notes = []
+    for name in [row.name for row in lanes.every(session) if _is_crooked(row, now, tolerance)]:
+        row = _row(session, name, lock=True)
+        if _is_crooked(row, now, tolerance):
+            straight = _breaker(row).straightened(now, tolerance=tolerance)
+            lanes.change(session, name=name, values=asdict(straight))
+            notes.append(Note("clock_straightened", moves.SYSTEM, facts={"lane": name}))
+    return notes
+
+
+def _is_crooked(row: Lane, now: datetime, tolerance: timedelta) -> bool:
+    before = _breaker(row)
+    return before.straightened(now, tolerance=tolerance) != before
 
 
 def stop_for_today(session: Session, *, settings: Settings, now: datetime, actor: Actor) -> list[Note]:
@@ -291,25 +312,33 @@ class Standing:
 
 @outage.remembered
 def standing(settings: Settings, now: datetime | None = None) -> list[Standing]:
-    """Every lane: open, or what stops it, since when, why, and what to do."""
+    """Every lane that is used here, or that something waits on: open, or what stops it, since when, why, and what to
+    do."""
     moment = now or clock.now()
     with database.reading() as session:
         rows = lanes.every(session)
         waiting = lanes.waiting(session, now=moment)
         spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
         names = people_rows.names(session, ids=[row.paused_by for row in rows if row.paused_by])
-    return [_standing(row, waiting.get(row.name, 0), spent, names, settings) for row in rows]
+    here = {MODEL, *subject.connected(), *([FALLBACK] if settings.fallback_model else [])}
+    return [
+        _standing(row, waiting.get(row.name, 0), spent, names, settings, moment)
+        for row in rows
+        if row.name in here or row.name in waiting or row.paused_at is not None
+    ]
 
 
 def _standing(
-    row: Lane, waiting: int, spent: Mapping[str, int], names: Mapping[UUID, str], settings: Settings
+    row: Lane, waiting: int, spent: Mapping[str, int], names: Mapping[UUID, str], settings: Settings, now: datetime
 ) -> Standing:
     if row.paused_at is not None:
         who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
         why = f"Paused by {who}: {row.paused_reason}"
         return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting)
     if row.stopped_at is not None:
-        why, do = _words(row, settings)
+        why, do = _words(row, settings, now)
+        if not waiting and row.until is not None and row.until <= now:
+            do = "Nothing waits for it; the next case tries whether it is well again."
         return Standing(row.name, "stopped", row.stopped_at, why, do, row.until, waiting)
     if row.name == MODEL and (words := _near_cap(spent, settings)):
         return Standing(row.name, "waiting", None, *words, None, waiting)
@@ -335,12 +364,14 @@ def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] |
     return None
 
 
-def _words(row: Lane, settings: Settings) -> tuple[str, str]:
+def _words(row: Lane, settings: Settings, now: datetime) -> tuple[str, str]:
     """Why a lane stopped, and what is asked of people."""
     is_model = row.name in (MODEL, FALLBACK)
     other = "model's provider" if is_model else f"receiver {row.name}"
     detail = f" ({row.detail})" if row.detail else ""
     alone = "Nothing needs to be done: one call at a time tries whether it is well again, and then all goes on."
+    if row.stopped_at is not None and now - row.stopped_at > LONG:
+        alone = "One call at a time goes on trying, and then all goes on. It has lasted: ask those who run it."
     match row.stopped_by:
         case Category.CAP:
             return (

@@ -19,7 +19,9 @@ from core.retry import Chance
 FAILURES: Final = 2  # In a row, after which a lane stops: before a single case has used up its tries.
 FAULT_WAITS: Final = (5.0, 60.0)  # Seconds before the first probe, and at most, when the other side fails;
 REFUSED_WAITS: Final = (60.0, 300.0)  # and when it refuses us, which a person must settle.
-PROBE_SECONDS: Final = 120.0  # After which a probe that was never heard of again is given up.
+PROBE_SECONDS: Final = 60.0  # After its longest time, a probe that was never heard of is given up.
+LONGEST_STOP: Final = timedelta(hours=2)  # More than anybody may ask for; only a clock that was wrong says more,
+LONGEST_DAY: Final = timedelta(hours=25)  # or the midnight that a cap waits for.
 
 
 class Gate(StrEnum):
@@ -51,9 +53,19 @@ class Breaker:
         probing = self.probe is not None and self.probe_until is not None and now < self.probe_until
         return Gate.SHUT if waits or probing else Gate.PROBE
 
-    def probed_by(self, case_id: UUID, now: datetime) -> "Breaker":
-        """With this case as the probe."""
-        return replace(self, probe=case_id, probe_until=now + timedelta(seconds=PROBE_SECONDS))
+    def probed_by(self, case_id: UUID, now: datetime, *, longest: float) -> "Breaker":
+        """With this case as the probe, which can take `longest` seconds."""
+        return replace(self, probe=case_id, probe_until=now + timedelta(seconds=longest + PROBE_SECONDS))
+
+    def straightened(self, now: datetime, *, tolerance: timedelta) -> "Breaker":
+        """Without waits that only a clock can have written that was ahead: then it is tried at once."""
+        if self.stopped_at is None:
+            return self
+        longest = LONGEST_DAY if self.stopped_by == Category.CAP else LONGEST_STOP
+        last = max(self.until or now, self.probe_until or now)
+        if self.stopped_at <= now + tolerance and last <= now + longest:
+            return self
+        return replace(self, stopped_at=min(self.stopped_at, now), until=now, probe=None, probe_until=None)
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ def of_answer(case_id: UUID, answer: Answer | None) -> Signal:
         case "unknown" | "not_sent":
             category = Category.EFFECT_UNKNOWN if answer.kind == "unknown" else Category.EFFECT_NOT_SENT
             return Signal(case_id, category, answer.detail, answer.retry_after is not None, answer.retry_after)
-        case "held" if answer.retry_after is not None:
+        case "held" if answer.busy:
             return Signal(case_id, Category.RATE_LIMIT, answer.detail, True, answer.retry_after)
     return Signal(case_id)
 

@@ -84,7 +84,7 @@ def _begin(
     )
     counts = cases.attempt_counts(session, case_ids=again)
     if through.probe and found:
-        admission.begin_probe(session, lane=through.lane, case_id=found[0].id, now=now)
+        admission.begin_probe(session, through, case_id=found[0].id, now=now)
     return {
         case.id: {
             "id": uuid7(), "case_id": case.id, "n": counts.get(case.id, 0) + 1, "step": case.step,
@@ -468,18 +468,18 @@ def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
 
 @database.rerun
 def straighten(*, now: datetime, limit: int = 200) -> int:
-    """Let work be due that waits only because a clock was wrong when it was written. Returns how many cases.
+    """Let work be due that waits only because a clock was wrong when it was written. Returns how many cases and lanes.
 
     A case that entered its state in the future was written under a clock that was ahead: what was to wait is counted
     from now, so that no case is stuck until the clock has caught up.
     """
     with database.transaction() as session:
+        notes = admission.straighten(session, now=now, tolerance=CLOCK_TOLERANCE)
         found = cases.from_the_future(session, now=now + CLOCK_TOLERANCE, limit=limit)
-        notes = []
         for case in found:
             due_at = now + max((case.due_at or now) - case.since, timedelta(0))
             cases.bring_forward(session, case_id=case.id, due_at=due_at)
             facts = {"since": case.since.isoformat(), "due_at": due_at.isoformat()}
             notes.append(Note("clock_straightened", SYSTEM, case.id, facts))
         moves.note(session, notes, now=now)
-        return len(found)
+        return len(notes)

@@ -139,6 +139,7 @@ class Answer:
     receipt: Receipt | None = None
     detail: str = ""
     retry_after: float | None = None  # Seconds.
+    busy: bool = False  # Held, and not for this key alone: it wants nothing of us now.
 
 
 # --- What running a step ends in ------------------------------------------------------------------------------------

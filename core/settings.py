@@ -14,6 +14,8 @@ from sqlalchemy.exc import ArgumentError
 from core import addresses, errors
 
 MODEL, FALLBACK = "model", "fallback"  # The lanes to the models.
+GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
+EFFECT_SECONDS = 60.0  # After which the sending of one effect is given up.
 BUILTIN = "builtin-rules-1"
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 90)]
 LONGEST_MAIL_FROM = 130  # Its domain is part of every receipt.
@@ -55,7 +57,12 @@ class Settings(BaseSettings):
     model_max_bytes: int = Field(1_000_000, ge=10_000, description="Longest answer read, in bytes.")
     model_calls: int = Field(16, ge=1, le=64, description="Model calls in flight at once, per worker.")
     attempts: int = Field(3, ge=1, le=20, description="Tries of a model step before a person is asked.")
-    effect_attempts: int = Field(10, ge=1, le=50, description="Tries of an effect before a person is asked.")
+    effect_attempts: int = Field(
+        10,
+        ge=1,
+        le=50,
+        description="Tries of an effect before a person is asked; the probes of a stopped lane use up none.",
+    )
     requests_per_minute: int = Field(0, ge=0, description="Model calls per minute, all workers together; 0: no limit.")
     tokens_per_minute: int = Field(
         0, ge=0, description="Tokens of model calls per minute, all workers together; 0: no limit."
@@ -234,6 +241,10 @@ class Settings(BaseSettings):
                 "price_input": None, "price_output": None,
             }
         )  # fmt: skip
+
+    def longest_step(self, lane: str) -> float:
+        """Seconds after which a step of this lane is given up, whatever hangs."""
+        return self.model_timeout_seconds + GRACE_SECONDS if lane in (MODEL, FALLBACK) else EFFECT_SECONDS
 
     @property
     def uses_model(self) -> bool:

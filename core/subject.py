@@ -44,6 +44,11 @@ def connect(receivers: frozenset[str]) -> None:
     _connected = receivers
 
 
+def connected() -> frozenset[str]:
+    """The receivers that are connected in this installation."""
+    return _connected
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is decided on. `proposal` is the usable one of the present round, or None."""

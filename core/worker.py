@@ -37,9 +37,7 @@ EXPIRE_SECONDS = 10.0
 DOUBT_SECONDS = 600.0  # Between looks for what is in doubt.
 DRAIN_SECONDS = 8.0
 RECORD_BATCH = 128
-GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Between tries to write to a store that is away.
-EFFECT_SECONDS = 60.0  # After which the sending of one effect is given up.
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Worker:
             limits=limits,
             rng=self._rng,
             limit=settings.model_calls,
-            seconds=settings.model_timeout_seconds + GRACE_SECONDS,
+            seconds=settings.longest_step(MODEL),
             finished=self._finished,
         )
         self._receiver_lanes = {
@@ -92,7 +90,7 @@ class Worker:
                 limits=limits,
                 rng=self._rng,
                 limit=settings.receiver_calls,
-                seconds=EFFECT_SECONDS,
+                seconds=settings.longest_step(name),
                 finished=self._finished,
             )
             for name, receiver in receivers.items()

@@ -29,7 +29,11 @@ _SINCE = (
             ),
             0,
         ),
-    ).where(_ATTEMPTS.c.started_at > bindparam("since"), _ATTEMPTS.c.lane == bindparam("lane"))
+    ).where(
+        _ATTEMPTS.c.started_at > bindparam("since"),
+        _ATTEMPTS.c.started_at <= bindparam("until"),
+        _ATTEMPTS.c.lane == bindparam("lane"),
+    )
 )  # fmt: skip
 _ADD = (
     update(_SPENDING)
@@ -76,9 +80,10 @@ class Traffic:
     tokens: int
 
 
-def traffic(session: Session, *, name: str, since: datetime) -> Traffic:
-    """What was claimed for this lane after `since`."""
-    calls, retries, tokens = session.connection().execute(_SINCE, {"since": since, "lane": name}).one()
+def traffic(session: Session, *, name: str, since: datetime, now: datetime) -> Traffic:
+    """What was claimed for this lane after `since`, until now: what a wrong clock has dated later does not count."""
+    counted = session.connection().execute(_SINCE, {"since": since, "until": now, "lane": name})
+    calls, retries, tokens = counted.one()
     return Traffic(int(calls), int(retries), int(tokens))
 
 

@@ -61,6 +61,7 @@ ANSWERS: Final[Mapping[tuple[int, str], Meaning]] = {
     (429, ANY): "held",
     (5, ANY): "unknown",
 }
+OF_ONE_KEY: Final = frozenset((409, 423, 425))  # Held with these, it is busy with this very key and no other.
 HELD_IF_IT_NAMES_A_TIME: Final = frozenset((503,))  # With Retry-After these mean: not now.
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -168,7 +169,7 @@ class Http:
         detail = _said(got)
         if kind == "misconfigured":
             detail = f"{detail}: {self._to_settle(got, code, sending)}"
-        return Answer(kind, detail=detail, retry_after=waits)
+        return Answer(kind, detail=detail, retry_after=waits, busy=kind == "held" and got.status not in OF_ONE_KEY)
 
     def _kind(self, status: int, code: str) -> Meaning:
         for key in ((status, code), (status, ANY), (status // 100, ANY)):

@@ -31,6 +31,7 @@ No = Literal["held", "misconfigured", "rejected"]
 WALL_CLOCK_SECONDS: Final = 30.0  # Of the whole conversation, however slowly the server talks.
 
 _NOT_ENTITLED: Final = (530, 534, 535, 538)  # Wants another sign-in or more encryption: a no to us.
+_OURS: Final = ("us", "encryption")  # What is between the server and us, whoever the letter is for.
 _POLICY: Final = SMTP.clone(cte_type="7bit")  # Any server can carry it, whatever it says it can.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAMED: Final = re.compile(r"(?:queued as|\bid[= ])\s*<?([A-Za-z0-9][A-Za-z0-9.-]{3,39})", re.IGNORECASE)
@@ -109,7 +110,7 @@ class Mail:
                 code, words = server.getreply()
                 line.expect((code, words), "the message")
         except _Said as said:
-            return Answer(said.kind, detail=str(said))
+            return Answer(said.kind, detail=str(said), busy=said.is_busy)
         except ssl.SSLError as error:
             return line.broken(error, misconfigured=not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError))
         except (OSError, smtplib.SMTPException, ValueError) as error:
@@ -166,7 +167,8 @@ class Mail:
                 raise _Said("misconfigured", "the server offers no sign-in that we can do (PLAIN or LOGIN)")
         except smtplib.SMTPAuthenticationError as error:
             kind: No = "held" if 400 <= error.smtp_code < 500 else "misconfigured"
-            raise _Said(kind, f"the server answered {error.smtp_code} to the sign-in") from error
+            words = f"the server answered {error.smtp_code} to the sign-in"
+            raise _Said(kind, words, is_busy=kind == "held") from error
 
 
 class _Unfit(Exception):
@@ -174,11 +176,12 @@ class _Unfit(Exception):
 
 
 class _Said(Exception):
-    """The server said no, clearly; `kind` is what that means."""
+    """The server said no, clearly; `kind` is what that means, `is_busy` that it says so to everybody now."""
 
-    def __init__(self, kind: No, words: str) -> None:
+    def __init__(self, kind: No, words: str, *, is_busy: bool = False) -> None:
         super().__init__(words)
         self.kind: No = kind
+        self.is_busy = is_busy
 
 
 class _Line:
@@ -199,9 +202,9 @@ class _Line:
         if code in good:
             return
         if 400 <= code < 500:
-            raise _Said("held", f"the server answered {code} to {to}")
+            raise _Said("held", f"the server answered {code} to {to}", is_busy=code == 421 or to in _OURS)
         if 500 <= code < 600:
-            ours = code in _NOT_ENTITLED or to in ("us", "encryption")
+            ours = code in _NOT_ENTITLED or to in _OURS
             raise _Said("misconfigured" if ours else "rejected", f"the server answered {code} to {to}")
         raise smtplib.SMTPServerDisconnected("no reply that can be read")
 

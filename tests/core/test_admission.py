@@ -195,13 +195,76 @@ def test_a_probe_of_a_worker_that_died_is_given_up_and_another_goes(store: Store
     run(settings, take(settings, limit=1), said(Kind.BLOCKED, Category.CONFIGURATION))
     time.pass_(70)
     (lost,) = take(settings)
-    time.pass_(breaker.PROBE_SECONDS - 1)
+    time.pass_(settings.longest_step(MODEL) + breaker.PROBE_SECONDS - 1)
     assert take(settings) == []
     time.pass_(2)
 
     (other,) = take(settings)
 
     assert other.case_id != lost.case_id
+
+
+def test_a_lane_that_stopped_under_a_clock_ahead_is_tried_when_it_is_set_right(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 8)
+    time.pass_(86_400)
+    run(settings, take(settings, limit=3), DOWN)
+    time.now = BEGIN + timedelta(seconds=60)
+    assert take(settings) == []
+
+    assert claims.straighten(now=clock.now()) == 1
+
+    assert len(take(settings)) == 1
+    assert claims.straighten(now=clock.now()) == 0
+
+
+def test_calls_that_a_wrong_clock_dated_later_fill_no_minute_of_now(store: Store, time: Time) -> None:
+    settings = connected(store, requests_per_minute=5)
+    submit(store, 10)
+    time.pass_(86_400)
+    run(settings, take(settings), drive.says())
+    time.now = BEGIN + timedelta(seconds=60)
+
+    assert len(take(settings)) == 5
+    assert take(settings) == []
+
+
+def test_a_paused_model_lets_nothing_out_to_the_second_one_either(store: Store, time: Time) -> None:
+    settings = connected(store, fallback_model="second-1", fallback_causes="configuration")
+    submit(store, 3)
+    run(settings, take(settings, limit=1), said(Kind.BLOCKED, Category.CONFIGURATION))
+    admission.pause(MODEL, "Nothing leaves today.", actor=store.lead)
+
+    assert take(settings) == []
+
+    admission.resume(MODEL, "It may again.", actor=store.lead)
+    run(settings, take(settings, limit=1), said(Kind.BLOCKED, Category.CONFIGURATION))
+    assert [one.lane for one in take(settings, limit=1) if isinstance(one, ToPropose)] == [FALLBACK]
+
+
+def test_a_stopped_lane_that_nobody_uses_any_more_is_not_told_of(store: Store, time: Time) -> None:
+    with database.transaction() as session:
+        lanes.make(session, names=["http", FALLBACK])
+        for name in ("http", FALLBACK):
+            lanes.change(session, name=name, values={"stopped_at": clock.now(), "stopped_by": "timeout"})
+
+    assert [one.name for one in admission.standing(store.settings)] == ["ledger", MODEL]
+    settings = connected(store, fallback_model="second-1")
+    assert [one.name for one in admission.standing(settings)] == [FALLBACK, "ledger", MODEL]
+
+
+def test_a_lane_that_is_stopped_for_long_asks_for_somebody_and_an_idle_one_for_nobody(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 3)
+    run(settings, take(settings), DOWN)
+    assert lane(store, settings).do.startswith("Nothing needs to be done")
+
+    time.pass_(1_000)
+
+    assert lane(store, settings).do.endswith("ask those who run it.")
+    for row in cases.listed(store.submitter):
+        actions.withdraw(row.case.id, actor=store.submitter)
+    assert lane(store, settings).do.startswith("Nothing waits for it")
 
 
 def test_a_cut_off_answer_is_remembered_over_a_rate_limit_between(store: Store, time: Time) -> None:

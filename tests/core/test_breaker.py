@@ -1,5 +1,6 @@
 """A lane stops, probes with one call at a time, and goes on by itself: the rules as tables."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -45,13 +46,13 @@ def test_a_stopped_lane_lets_one_probe_out_when_its_time_has_come_and_no_second_
     later = NOW + timedelta(seconds=seconds(stopped))
 
     assert stopped.gate(later) is Gate.PROBE
-    probing = stopped.probed_by(ONE, later)
+    probing = stopped.probed_by(ONE, later, longest=30)
     assert probing.gate(later) is Gate.SHUT
-    assert probing.gate(later + timedelta(seconds=breaker.PROBE_SECONDS)) is Gate.PROBE  # Never heard of again.
+    assert probing.gate(later + timedelta(seconds=30 + breaker.PROBE_SECONDS)) is Gate.PROBE  # Never heard of again.
 
 
 def test_the_probe_alone_decides_whether_the_lane_goes_on() -> None:
-    probing = heard(Breaker(), *[fault()] * FAILURES).probed_by(ONE, NOW)
+    probing = heard(Breaker(), *[fault()] * FAILURES).probed_by(ONE, NOW, longest=30)
 
     assert heard(probing, Signal(OTHER)) == probing  # It was under way when the lane stopped.
     assert heard(probing, fault(OTHER)) == probing
@@ -66,7 +67,7 @@ def test_the_waits_between_probes_double_up_to_a_minute_and_for_what_a_person_mu
         state = Breaker()
         found = []
         for _ in waits:
-            state = heard(state.probed_by(ONE, NOW), Signal(ONE, category, stops=True))
+            state = heard(state.probed_by(ONE, NOW, longest=30), Signal(ONE, category, stops=True))
             found.append(seconds(state))
         assert found == waits
 
@@ -77,6 +78,27 @@ def test_what_the_other_side_asks_for_holds_even_when_the_lane_is_stopped_alread
     assert seconds(asked) == 90.0
     assert seconds(heard(asked, Signal(OTHER, Category.RATE_LIMIT, stops=True, wait=300.0))) == 300.0
     assert seconds(heard(asked, Signal(OTHER, Category.RATE_LIMIT, stops=True, wait=10.0))) == 90.0
+
+
+def test_a_probe_that_answers_late_but_in_its_time_is_heard() -> None:
+    probing = heard(Breaker(), *[fault()] * FAILURES).probed_by(ONE, NOW, longest=600)
+
+    assert probing.gate(NOW + timedelta(seconds=599)) is Gate.SHUT
+    assert heard(probing, Signal(ONE), at=599) == Breaker()
+
+
+def test_what_only_a_clock_that_was_ahead_can_have_written_is_straightened() -> None:
+    stopped = heard(Breaker(), *[fault()] * FAILURES)
+    asked = heard(Breaker(), Signal(ONE, Category.RATE_LIMIT, stops=True, wait=3_600.0))
+    ahead, day = NOW - timedelta(days=1), timedelta(minutes=1)
+
+    for well in (Breaker(), stopped, asked, stopped.probed_by(ONE, NOW, longest=600)):
+        assert well.straightened(NOW, tolerance=day) == well
+    for crooked in (stopped, asked, stopped.probed_by(ONE, NOW, longest=600)):
+        straight = crooked.straightened(ahead, tolerance=day)
+        assert (straight.stopped_at, straight.gate(ahead)) == (ahead, Gate.PROBE)
+    begun_right = replace(stopped, stopped_at=ahead)  # Then the clock jumped, and its probe was answered.
+    assert begun_right.straightened(ahead, tolerance=day).gate(ahead) is Gate.PROBE
 
 
 @pytest.mark.parametrize(
@@ -105,7 +127,8 @@ def test_what_a_reply_says_about_its_provider(reply: Reply, category: Category |
         (Answer("partial"), None, False),
         (Answer("pending"), None, False),
         (Answer("held"), None, False),  # Busy with this very key: it says nothing about others.
-        (Answer("held", retry_after=3.0), Category.RATE_LIMIT, True),
+        (Answer("held", retry_after=3.0), None, False),
+        (Answer("held", busy=True), Category.RATE_LIMIT, True),
         (Answer("not_sent"), Category.EFFECT_NOT_SENT, False),
         (Answer("unknown"), Category.EFFECT_UNKNOWN, False),
         (Answer("misconfigured"), Category.CONFIGURATION, True),

@@ -159,6 +159,7 @@ def test_an_answer_that_did_nothing_means_what_the_table_says(
     answer = http(there).apply(sending())
 
     assert (answer.kind, answer.detail, answer.retry_after) == (kind, detail, waits)
+    assert answer.busy is (kind == "held" and not fault.startswith("409"))
     assert there.applied() == {}
 
 

@@ -120,6 +120,7 @@ def test_a_clear_no_or_a_line_that_broke_early_is_known_not_to_have_sent_it(
     answer = send(mail(server))
 
     assert (answer.kind, server.fired) == (kind, 1)
+    assert answer.busy is (fault is Fault.BUSY)  # The others say no to this letter.
     assert code in answer.detail
     assert NORA not in answer.detail
     assert server.letters == []
@@ -132,7 +133,7 @@ def test_a_refused_sign_in_is_a_no_to_us_and_says_no_secret(fault: Fault, kind: 
 
         answer = send(mail(server, mail_user=USER, mail_password="S3cret!"))
 
-    assert answer.kind == kind
+    assert (answer.kind, answer.busy) == (kind, kind == "held")
     assert server.fired >= 1
     assert "S3cret!" not in answer.detail
     assert server.letters == []
