@@ -42,7 +42,8 @@ class Caps:
     day: int | None = None
     submitter: int | None = None
     case: int | None = None
-    is_soft: bool = False  # Cases that no call was made for yet wait.
+    is_soft: bool = False  # Cases that no call was made for yet wait,
+    near: frozenset[UUID] = frozenset()  # and those of these submitters.
     spent: dict[str, int] = field(default_factory=dict)
 
     def room(self, scope: str) -> int | None:
@@ -53,6 +54,14 @@ class Caps:
     def fits(self, submitter: UUID, cost: int) -> bool:
         """Whether one more call of at most this cost passes no cap of the day."""
         return all(room is None or cost <= room for room in (self.room(lanes.ALL), self.room(str(submitter))))
+
+    def least(self, cost: int) -> int:
+        """What is set aside for a call of at most this cost: as much as the dearest has cost that cost too much."""
+        return max(cost, self.spent.get(lanes.DEAREST, 0))
+
+    def never(self, cost: int) -> bool:
+        """Whether a call of this cost fits into no day at all."""
+        return any(cap is not None and cost > cap for cap in (self.day, self.submitter))
 
     def take(self, submitter: UUID, cost: int) -> None:
         for scope in (lanes.ALL, str(submitter)):
@@ -80,10 +89,13 @@ def ask(session: Session, *, lane: str, limit: int, settings: Settings, now: dat
     row = _row(session, lane)
     if row.stopped_at is None and row.paused_at is None and not calls_a_model and not settings.receiver_per_minute:
         return Through(lane, limit)
+    if calls_a_model and settings.fallback_model and settings.has_caps:
+        for name in (MODEL, FALLBACK):  # A cap stops both, and no lane is locked after a case.
+            _row(session, name, lock=True)
     through = _through(session, lane, limit, settings, now)
-    if through.limit == 0 and calls_a_model and settings.fallback_model:
+    if through.limit == 0 and calls_a_model:
         row = _row(session, lane)
-        if row.paused_at is None and row.stopped_by in settings.fallback_causes.split():
+        if row.paused_at is None and row.stopped_by in settings.elsewhere:
             return _through(session, FALLBACK, limit, settings, now)
     return through
 
@@ -124,7 +136,17 @@ def _caps(session: Session, settings: Settings, now: datetime) -> Caps:
         spent=lanes.spent(session, day=day_of(now)),
     )
     caps.is_soft = caps.day is not None and caps.spent.get(lanes.ALL, 0) >= caps.day * settings.cap_soft
+    caps.near = frozenset(_near(caps.spent, caps.submitter, settings))
     return caps
+
+
+def _near(spent: Mapping[str, int], cap: int | None, settings: Settings) -> list[UUID]:
+    """The submitters who have used up their day, or nearly."""
+    if cap is None:
+        return []
+    everybody = (lanes.ALL, lanes.DEAREST)
+    most = cap * settings.cap_soft
+    return [UUID(scope) for scope, nano in spent.items() if scope not in everybody and nano >= most]
 
 
 def begin_probe(session: Session, through: Through, *, case_id: UUID, now: datetime) -> None:
@@ -353,15 +375,22 @@ def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] |
             f"{_dollars(used)} of today's {settings.cap_day:g} dollars are used or set aside: new cases wait.",
             "Those begun go on. New ones go on at midnight UTC, or when COUNTERSIGN_CAP_DAY is raised.",
         )
-    own = _nano(settings.cap_submitter_day)
-    over = sum(1 for scope, nano in spent.items() if scope != lanes.ALL and own and nano >= own * settings.cap_soft)
-    if over:
+    if over := len(_near(spent, _nano(settings.cap_submitter_day), settings)):
         return (
             f"{over} submitter{'s have' if over > 1 else ' has'} used up, or nearly, today's "
-            f"{settings.cap_submitter_day:g} dollars each: their cases wait.",
-            "They go on at midnight UTC, or when COUNTERSIGN_CAP_SUBMITTER_DAY is raised.",
+            f"{settings.cap_submitter_day:g} dollars each: their new cases wait.",
+            "Those begun go on while there is room; new ones at midnight UTC, or when COUNTERSIGN_CAP_SUBMITTER_DAY is "
+            "raised.",
         )
     return None
+
+
+def why_shut(session: Session, name: str, settings: Settings, now: datetime) -> str:
+    """What stops this lane now, as a sentence; empty while it is open."""
+    row = _row(session, name)
+    if row.paused_at is not None:
+        return "Its calls were paused."
+    return _words(row, settings, now)[0] if row.stopped_at is not None else ""
 
 
 def _words(row: Lane, settings: Settings, now: datetime) -> tuple[str, str]:

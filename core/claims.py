@@ -29,6 +29,7 @@ from storage import effects as effect_rows
 from storage.tables import Case, PromptVersion
 
 CLOCK_TOLERANCE = timedelta(minutes=1)  # By which two commits may be out of order without anybody's clock being wrong.
+MOST_LEFT = 64  # Cases too dear for what is left of the day, behind which others are looked for.
 RESCUE_SECONDS = 12.0  # Of silence, after which a held case is given back; a worker beats six times in it.
 
 
@@ -114,9 +115,12 @@ class _Question:
 def _to_propose(
     session: Session, through: Through, holder: str, settings: Settings, now: datetime
 ) -> list[ToPropose | ToSend]:
-    chosen = _chosen(session, through, settings, now)
+    chosen, is_capped = _chosen(session, through, settings, now)
     if not chosen:
-        _stop_at_cap(session, through, settings, holder, now)
+        # What is under way may leave room. Without it even the next call alone does not fit into the day's cap.
+        if is_capped and cases.in_work(session) == 0:
+            notes = admission.stop_for_today(session, settings=settings, now=now, actor=Actor("worker", holder))
+            moves.note(session, notes, now=now)
         return []
     asked = settings.of_lane(through.lane)
     found = [case for case, _ in chosen]
@@ -154,12 +158,15 @@ def _to_propose(
     return work
 
 
-def _chosen(session: Session, through: Through, settings: Settings, now: datetime) -> list[tuple[Case, _Question]]:
-    """The cases to take, the longest due first, with what each would ask. What the lane's limits leave out stays where
-    it is, and keeps nobody behind it waiting."""
+def _chosen(
+    session: Session, through: Through, settings: Settings, now: datetime
+) -> tuple[list[tuple[Case, _Question]], bool]:
+    """The cases to take, the longest due first, with what each would ask; and whether the day's cap left any out. What
+    the lane's limits leave out stays where it is, and keeps nobody behind it waiting."""
     chosen: list[tuple[Case, _Question]] = []
-    tokens, retries = through.tokens, through.retries
+    tokens, retries, caps = through.tokens, through.retries, through.caps
     passed: set[UUID] = set()  # Submitters whose next case does not fit into their cap.
+    left: set[UUID] = set()  # Cases that do not fit into everybody's.
     while True:
         due = cases.due(
             session,
@@ -168,9 +175,10 @@ def _chosen(session: Session, through: Through, settings: Settings, now: datetim
             step=str(Step.PROPOSE),
             limit=through.limit - len(chosen),
             only_fresh=retries is not None and retries <= 0,
-            only_begun=through.caps.is_soft,
-            besides=[case.id for case, _ in chosen],
+            only_begun=caps.is_soft,
+            besides=[*(case.id for case, _ in chosen), *left],
             not_of=passed,
+            not_new_of=caps.near,
         )
         questions = _questions(session, due, through, settings, now)
         left_out = False
@@ -182,20 +190,21 @@ def _chosen(session: Session, through: Through, settings: Settings, now: datetim
                     continue
                 retries -= 1
             if tokens is not None and (question.tokens or 0) > tokens and (chosen or not through.is_quiet):
-                return chosen  # The next one goes when the minute has room for it; none overtakes it.
+                return chosen, bool(left)  # The next one goes when the minute has room for it; none overtakes it.
             cost = question.nano_dollars or 0
-            if not through.caps.fits(case.submitted_by, cost):
-                everybodys = through.caps.room(lanes.ALL)
-                if everybodys is not None and cost > everybodys:
-                    return chosen
-                passed.add(case.submitted_by)
+            if cost and not caps.fits(case.submitted_by, cost):
+                room = caps.room(lanes.ALL)
+                if room is not None and cost > room:
+                    left.add(case.id)
+                else:
+                    passed.add(case.submitted_by)
                 left_out = True
                 continue
-            through.caps.take(case.submitted_by, cost)
+            caps.take(case.submitted_by, cost)
             tokens = tokens if tokens is None else tokens - (question.tokens or 0)
             chosen.append((case, question))
-        if not left_out or len(chosen) >= through.limit:
-            return chosen
+        if not left_out or len(chosen) >= through.limit or len(left) >= MOST_LEFT:
+            return chosen, bool(left)
 
 
 def _questions(
@@ -248,13 +257,21 @@ def _priced(
     cost = pricing.price(
         usage, model=asked.model, provider_url=asked.base_url, builtin=False, at=now, own=asked.own_price
     )
-    nano, cap = cost.nano_dollars, through.caps.case
+    caps, nano = through.caps, cost.nano_dollars
     too_dear = ""
-    if cap is not None and nano is not None and spent + nano > cap:
-        too_dear = (
-            f"Another call could bring what this case has cost ({spent / 1e9:.4f} dollars) above its cap of "
-            f"{settings.cap_case:g}. Decide without a proposal."
-        )
+    if nano is not None:
+        nano = caps.least(nano)
+        if caps.case is not None and spent + nano > caps.case:
+            too_dear = (
+                f"Another call could bring what this case has cost ({spent / 1e9:.4f} dollars) above its cap of "
+                f"{settings.cap_case:g}. Decide without a proposal."
+            )
+        elif caps.never(nano):
+            too_dear = (
+                f"One call for this case could cost {nano / 1e9:.4f} dollars, more than the cap of a whole day. Decide "
+                "without a proposal, or raise the cap and re-run."
+            )
+    if too_dear:
         usage, nano = Usage(), 0
     return replace(question, tokens=usage.input_total + usage.output_total, nano_dollars=nano, too_dear=too_dear)
 
@@ -267,20 +284,6 @@ def _set_aside(session: Session, through: Through, chosen: Sequence[tuple[Case, 
             for scope in (lanes.ALL, str(case.submitted_by)):
                 deltas[admission.day_of(now), scope] += question.nano_dollars
     lanes.spend(session, deltas=deltas)
-
-
-def _stop_at_cap(session: Session, through: Through, settings: Settings, holder: str, now: datetime) -> None:
-    """Where even the next call alone does not fit into the day's cap, say so, and look again at midnight."""
-    room = through.caps.room(lanes.ALL)
-    if room is None or cases.in_work(session) > 0:
-        return
-    due = cases.due(session, now=now, lane=MODEL, step=str(Step.PROPOSE), limit=1, only_begun=through.caps.is_soft)
-    dearest = max(
-        (one.nano_dollars or 0 for one in _questions(session, due, through, settings, now).values()), default=0
-    )
-    if dearest > room:
-        notes = admission.stop_for_today(session, settings=settings, now=now, actor=Actor("worker", holder))
-        moves.note(session, notes, now=now)
 
 
 # --- An effect --------------------------------------------------------------------------------------------------------
@@ -444,13 +447,8 @@ def _returned(case: Case, settings: Settings, now: datetime, spent: bool, actor:
 @database.rerun
 def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
     """Escalate cases that nobody moved by their deadline. Returns how many."""
-    reasons = {
-        State.PENDING: "The model could not be asked before the case's deadline. Decide without it.",
-        State.RETRYING: "The model gave no usable answer before the case's deadline. Decide without a proposal.",
-        State.WAITING_FOR_REVIEW: "Nobody decided before the review deadline.",
-        State.NEEDS_INFORMATION: "The submitter did not answer in time.",
-    }
     with database.transaction() as session:
+        shut = admission.why_shut(session, MODEL, settings, now)
         wanted = [
             Move(
                 case,
@@ -458,12 +456,26 @@ def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
                 lifecycle.ESCALATED_REVIEW,
                 SYSTEM,
                 {"deadline": case.deadline_at.isoformat() if case.deadline_at else None},
-                {"reason": reasons[State(case.state)], "category": "deadline"},
+                {"reason": _too_late(case, shut), "category": "deadline"},
             )
             for case in cases.overdue(session, now=now, limit=limit)
         ]
         moves.move(session, wanted, now=now)
         return len(wanted)
+
+
+def _too_late(case: Case, shut: str) -> str:
+    match case.state:
+        case State.PENDING:
+            words = ("The model could not be asked before the case's deadline.", shut, "Decide without it.")
+        case State.RETRYING:
+            why = shut or retry.went_wrong(case.category)
+            words = ("The model gave no usable answer before the case's deadline.", why, "Decide without a proposal.")
+        case State.WAITING_FOR_REVIEW:
+            words = ("Nobody decided before the review deadline.", "", "")
+        case _:
+            words = ("The submitter did not answer in time.", "", "")
+    return " ".join(filter(None, words))
 
 
 @database.rerun

@@ -87,6 +87,7 @@ class Limits:
     effect_attempts: int
     call_seconds: float
     max_tokens: int
+    elsewhere: frozenset[str] = frozenset()  # The categories for which a second model may be asked.
 
 
 async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> Ran:
@@ -116,6 +117,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             rng=rng,
             earlier=work.earlier,
             probe=work.probe,
+            elsewhere=work.lane == MODEL and reply.category in limits.elsewhere,
         )
     except Exception as error:
         outcome = Broken(RAISED.format(type(error).__name__), traceback.format_exc())

@@ -243,6 +243,8 @@ _FILTER_CODES = frozenset({
 })  # fmt: skip
 _RATE_CODES = frozenset({"rate_limit_exceeded", "slow_down"})
 _BLOCKED_STATUSES = frozenset((401, 402, 403, 404, 405, 407, 410, 421, 426))
+# Azure's terms say it: without work no charge (401, 429), but a 400 or 408 may follow work that is charged.
+_FREE_STATUSES = _BLOCKED_STATUSES | {429, 503, 529}
 _TRANSIENT_STATUSES = frozenset((408, 409, 425, 429))
 
 
@@ -262,6 +264,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, now: dat
         detail=" ".join([str(status), *codes[:1]]),
         request_id=_word(headers.get("x-request-id")),
         retry_after=wire.retry_after(headers, now=now),
+        is_free=status in _FREE_STATUSES,
     )
 
 

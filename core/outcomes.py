@@ -59,7 +59,7 @@ class CostStatus(StrEnum):
     ESTIMATED = "estimated"  # Tokens counted here, not by the provider.
     UNPRICED = "unpriced"  # Tokens known, no price known.
     UNKNOWN = "unknown"  # No usage known, such as after a time-out.
-    NONE = "none"  # No model was called: the built-in rules answered.
+    NONE = "none"  # Nothing that anybody bills: no model was called, or it said no before it worked.
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Reply:
     request_id: str | None = None
     retry_after: float | None = None  # Seconds.
     calls: int = 1  # Requests that left for the provider.
+    is_free: bool = False  # The provider said no before it worked on it, which nobody bills.
     seconds: float = 0.0  # From the first byte sent to the last received, by the monotonic clock.
     builtin: bool = False  # The built-in rules answered: no model was called.
 

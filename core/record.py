@@ -51,9 +51,11 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
     actor = Actor("worker", holder)
     runs_by_case = sorted(runs, key=lambda ran: ran.work.case_id)
     with database.transaction() as session:
-        lanes_changed = _tell_lanes(session, runs_by_case, actor, now)
+        saved = _saved(session, runs_by_case)
+        lanes_changed = _tell_lanes(session, [ran for ran in runs_by_case if id(ran) not in saved], actor, now)
         found = cases.locked(session, case_ids=[ran.work.case_id for ran in runs_by_case])
-        # Written before, by a commit whose answer was lost: nothing is left to do.
+        # Written before, by a commit whose answer was lost: nothing is left to do. Asked again, now that nobody can
+        # still be writing them.
         saved = _saved(session, runs_by_case)
         runs_by_case = [ran for ran in runs_by_case if id(ran) not in saved]
         ours = {id(ran): _is_ours(found[ran.work.case_id], ran) for ran in runs_by_case}
@@ -436,7 +438,7 @@ def _booked(work: ToPropose, reply: Reply, settings: Settings) -> dict[str, Any]
             "cache_write": reply.usage.cache_write, "visible_output": reply.usage.visible_output,
             "reasoning": reply.usage.reasoning,
         }  # fmt: skip
-    if reply.calls == 0:  # Nothing left the machine, so nobody can have billed it.
+    if reply.calls == 0 or (reply.is_free and reply.usage is None):  # Nobody can have billed it.
         return row | {"cost_status": str(CostStatus.NONE)}
     asked = settings.of_lane(work.lane)
     cost: Cost = pricing.price(
@@ -454,18 +456,24 @@ def _booked(work: ToPropose, reply: Reply, settings: Settings) -> dict[str, Any]
 
 def _book(session: Session, runs: Sequence[Ran], rows: Sequence[Mapping[str, Any]]) -> None:
     """Put what these calls cost in the place of what was set aside for them. What may have been billed, nobody knows
-    how much, stays booked with the most that it can be."""
+    how much, stays booked with the most that it can be. One that cost more than that raises what is set aside next."""
     booked = {row["attempt"]: row for row in rows}
     deltas: Counter[tuple[str, str]] = Counter()
+    dearest: dict[str, int] = {}
     for ran in runs:
         work = ran.work
         if isinstance(work, ToPropose) and (row := booked.get(work.attempt_id)) is not None:
             aside = work.reserved or 0
             unknown = row["cost_status"] in ("unknown", "unpriced")
             cost = aside if unknown else row["cost_nano_dollars"] or 0
+            day = admission.day_of(work.started_at)
             for scope in (lanes.ALL, str(work.submitted_by)) if cost != aside else ():
-                deltas[admission.day_of(work.started_at), scope] += cost - aside
+                deltas[day, scope] += cost - aside
+            if 0 < aside < cost:
+                dearest[day] = max(dearest.get(day, 0), cost)
     lanes.spend(session, deltas=deltas)
+    for day in sorted(dearest):
+        lanes.raise_dearest(session, day=day, nano_dollars=dearest[day])
 
 
 def _register(session: Session, found: Mapping[str, tuple[workflow.Workflow[Any, Any], str, str, datetime]]) -> None:
@@ -473,6 +481,8 @@ def _register(session: Session, found: Mapping[str, tuple[workflow.Workflow[Any,
     known = prompts.known(session, digests=list(found))
     for digest in sorted(found.keys() - known):
         kind, instructions, model, at = found[digest]
+        own = prompts.chosen(session, workflow=kind.name)
+        is_own = own is not None and own.instructions == instructions  # Written for another model, by whom and why.
         row = PromptVersion(
             digest=digest,
             workflow=kind.name,
@@ -481,6 +491,8 @@ def _register(session: Session, found: Mapping[str, tuple[workflow.Workflow[Any,
             instructions=instructions,
             answer_schema=workflow.strict_schema(kind.Proposal),
             registered_at=at,
+            written_by=own.written_by if own is not None and is_own else None,
+            why=own.why if own is not None and is_own else None,
         )
         with suppress(IntegrityError), session.begin_nested():  # Another worker registered it at the same moment.
             session.add(row)

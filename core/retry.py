@@ -37,16 +37,19 @@ def decide(
     rng: Chance,
     earlier: Sequence[str] = (),
     probe: bool = False,
+    elsewhere: bool = False,
 ) -> Later | ToPerson:
     """What to do about a reply that is not ok.
 
     `tries` counts the tries of this step that were used up, this one included; `limit` is how many there may be.
     `earlier` names the kinds of the earlier ones: an invalid answer is asked for once more, and one that was cut
     off once more with the limit of `token_limit`. A try is not used up that failed only because the provider asks us
-    to slow down, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together.
+    to wait, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together. With `elsewhere`
+    a second model may answer meanwhile, so the case does not wait for as long as the first one asks: its lane does.
 
     Raises ValueError for a reply that is ok.
     """
+    asked = None if elsewhere else reply.retry_after
     alike = 1 + list(earlier).count(reply.kind)
     category = reply.category or Category.UNKNOWN
     match reply.kind:
@@ -78,7 +81,7 @@ def decide(
                     f"model{_code(reply)}. Decide without a proposal, or re-run when that is settled.",
                 )
             reason = f"The model cannot be used now: key, credit or name of the model{_code(reply)}. The case waits."
-            return Later(now + timedelta(seconds=_backoff(1, rng, reply.retry_after)), category, reason, spent=False)
+            return Later(now + timedelta(seconds=_backoff(1, rng, asked)), category, reason, spent=False)
         case Kind.INVALID:
             what = "The model's answer did not have the form asked for"
             wait, more = _backoff(alike, rng), alike < INVALID_TRIES
@@ -87,11 +90,12 @@ def decide(
             wait, more = 0.0, alike < TRUNCATED_TRIES
         case Kind.TRANSIENT:
             what = _TRANSIENT.get(category, "The call of the model failed")
-            wait, more = _backoff(tries, rng, reply.retry_after), True
+            wait, more = _backoff(tries, rng, asked), True
         case _:
             assert_never(reply.kind)
     at = now + timedelta(seconds=wait)
-    if reply.kind is Kind.TRANSIENT and (probe or category is Category.RATE_LIMIT):
+    lane_waits = probe or category is Category.RATE_LIMIT or reply.retry_after is not None
+    if reply.kind is Kind.TRANSIENT and lane_waits:
         if deadline is not None and at >= deadline:
             late = "the next try would come after the case's deadline"
             return ToPerson(category, f"{what}, and {late}. Decide without a proposal, or re-run.")
@@ -103,6 +107,12 @@ def decide(
         late = "the next try would come after the case's deadline"
         return ToPerson(category, f"{what}, and {late}. Decide without a proposal, or re-run.")
     return Later(at, category, f"{what}. It is tried again.")
+
+
+def went_wrong(category: str | None) -> str:
+    """What such a failure of the model was, as a sentence; empty where it says nothing."""
+    known = {str(one): what for one, what in _TRANSIENT.items()}
+    return f"{known[category]}." if category in known else ""
 
 
 def token_limit(limit: int, earlier: Sequence[str]) -> int:

@@ -247,6 +247,11 @@ class Settings(BaseSettings):
         return self.model_timeout_seconds + GRACE_SECONDS if lane in (MODEL, FALLBACK) else EFFECT_SECONDS
 
     @property
+    def elsewhere(self) -> frozenset[str]:
+        """The causes for which the second model is asked; none without one."""
+        return frozenset(self.fallback_causes.split() if self.fallback_model else ())
+
+    @property
     def uses_model(self) -> bool:
         """Whether a real model is asked. A stray API key alone never sends a case out."""
         return bool(self.model)

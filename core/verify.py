@@ -550,6 +550,9 @@ def _booked(rows: _Rows, _now: datetime) -> Check:
             cost = (one.reserved_nano_dollars if unknown else one.cost_nano_dollars) or 0
             for scope in (lanes.ALL, str(case.submitted_by)) if cost else ():
                 right[admission.day_of(one.started_at), scope] += cost
+            if 0 < (one.reserved_nano_dollars or 0) < cost:
+                dearest = (admission.day_of(one.started_at), lanes.DEAREST)
+                right[dearest] = max(right[dearest], cost)
     for key in {*right, *rows.spending}:
         booked, there = rows.spending.get(key, 0), right[key]
         check.look(booked == there, f"{key[0]}, {key[1]}: {booked} nano-dollars are booked, the attempts say {there}")

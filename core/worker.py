@@ -74,7 +74,11 @@ class Worker:
             models[FALLBACK] = fallback or Model(settings.of_lane(FALLBACK))
         self._rng = rng or Random()
         limits = Limits(
-            settings.attempts, settings.effect_attempts, settings.model_timeout_seconds, settings.model_max_tokens
+            settings.attempts,
+            settings.effect_attempts,
+            settings.model_timeout_seconds,
+            settings.model_max_tokens,
+            settings.elsewhere,
         )
         self._model_lane = ModelLane(
             models,

@@ -242,10 +242,11 @@ def due(
     only_begun: bool = False,
     besides: Collection[UUID] = (),
     not_of: Collection[UUID] = (),
+    not_new_of: Collection[UUID] = (),
 ) -> Sequence[Case]:
     """Cases whose machine work on this lane and step is due, the longest due first; those another worker is claiming
     are passed over. In restored mode nothing is sent. `only_fresh` leaves out those that are tried again, `only_begun`
-    those that no machine has worked on, `not_of` the cases of these submitters."""
+    those that no machine has worked on, `not_of` the cases of these submitters, `not_new_of` theirs not worked on."""
     statement = _DUE if step == "propose" else _DUE_TO_SEND
     if only_fresh:
         statement = statement.where(col(Case.tries) == 0)
@@ -255,6 +256,8 @@ def due(
         statement = statement.where(col(Case.id).not_in(besides))
     if not_of:
         statement = statement.where(col(Case.submitted_by).not_in(not_of))
+    if not_new_of:
+        statement = statement.where(or_(col(Case.version) > 1, col(Case.submitted_by).not_in(not_new_of)))
     return session.exec(statement, params={"lane": lane, "step": step, "now": now, "limit": limit}).all()
 
 

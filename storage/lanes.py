@@ -96,10 +96,11 @@ def waiting(session: Session, *, now: datetime) -> dict[str, int]:
 # --- Spending ---------------------------------------------------------------------------------------------------------
 
 ALL = "all"
+DEAREST = "dearest"  # The cost of the dearest call of the day that cost more than was set aside for it.
 
 
 def spent(session: Session, *, day: str) -> dict[str, int]:
-    """Nano-dollars of this day by scope, with what is set aside for calls in flight."""
+    """Nano-dollars of this day by scope, with what is set aside for calls in flight; and the dearest call."""
     return {row.scope: row.nano_dollars for row in session.exec(select(Spending).where(Spending.day == day)).all()}
 
 
@@ -124,6 +125,13 @@ def spend(session: Session, *, deltas: Mapping[tuple[str, str], int]) -> None:
         if session.connection().execute(_ADD, row).rowcount == 0:
             _first(session, day, scope)
             session.connection().execute(_ADD, row)
+
+
+def raise_dearest(session: Session, *, day: str, nano_dollars: int) -> None:
+    """Say that a call of this day cost so much, more than was set aside for it."""
+    _first(session, day, DEAREST)
+    row = (_SPENDING.c.day == day) & (_SPENDING.c.scope == DEAREST) & (_SPENDING.c.nano_dollars < nano_dollars)
+    session.connection().execute(update(_SPENDING).where(row).values(nano_dollars=nano_dollars))
 
 
 def _first(session: Session, day: str, scope: str) -> None:

@@ -434,6 +434,99 @@ def test_a_case_that_would_cost_more_than_its_cap_goes_to_a_person_with_the_reas
     assert verify.verify().holds
 
 
+def test_one_that_does_not_fit_into_what_is_left_keeps_nobody_behind_it_waiting(store: Store, time: Time) -> None:
+    submit(store, 1)
+    (one,) = take(connected(store, model_max_tokens=500))
+    assert isinstance(one, ToPropose)
+    assert one.reserved is not None
+    settings = connected(store, cap_day=4.1 * one.reserved / 1e9, model_max_tokens=500, cap_soft=1.0)
+    time.pass_(1)
+    submit(store, 1, body=drive.request(message="😀" * int(2.5 * one.reserved / 4_000), orders=[]))
+    time.pass_(1)
+    submit(store, 4)
+
+    small = take(settings)
+
+    assert len(small) == 3, "behind the large one, what fits"
+    run(settings, small, drive.says())
+    (last,) = take(settings)
+    run(settings, [last], drive.says())
+    assert take(settings) == []
+    assert lane(store, settings).state == "open", "what is under way may leave room"
+    run(settings, [one], drive.says())
+    (large,) = take(settings)
+    assert isinstance(large, ToPropose)
+    assert (large.reserved or 0) > 3 * one.reserved
+
+
+def test_a_case_that_fits_into_no_day_goes_to_a_person(store: Store, time: Time) -> None:
+    settings = connected(store, cap_day=0.01, model_max_tokens=500)
+    submit(store, 1, body=drive.request(message="😀" * 5_000, orders=[]))
+
+    run(settings, take(settings), drive.says())
+
+    (case,) = [row.case for row in cases.listed(None)]
+    assert (case.state, case.category) == ("escalated", "spending_cap")
+    assert "more than the cap of a whole day" in (case.reason or "")
+    assert lane(store, settings).state == "open"
+
+
+def test_calls_that_cost_more_than_was_set_aside_raise_what_is_set_aside(store: Store, time: Time) -> None:
+    settings = connected(store, model_max_tokens=500)
+    submit(store, 12)
+    (first,) = take(settings, limit=1)
+    assert isinstance(first, ToPropose)
+    assert first.reserved is not None
+    much = 3 * first.reserved
+    reasons = Usage(fresh_input=0, visible_output=0, reasoning=much // 2_000)  # On top of the tokens asked for.
+    run(settings, [first], said(Kind.OK, Category.UNKNOWN, usage=reasons))
+    cost = spent()
+    assert cost > first.reserved
+    settings = connected(store, model_max_tokens=500, cap_day=4.5 * cost / 1e9, cap_soft=1.0)
+
+    for _ in range(12):
+        taken = [work for n in range(8) for work in take(settings, limit=2, holder=f"host:{n}")]
+        run(settings, taken, said(Kind.OK, Category.UNKNOWN, usage=reasons))
+        time.pass_(60)
+
+    assert 3 * cost < spent() <= 4.5 * cost + cost
+    assert verify.verify().holds
+
+
+@pytest.mark.parametrize(
+    ("detail", "kind", "is_free"),
+    [("429 rate_limit_exceeded", Kind.TRANSIENT, True), ("402", Kind.BLOCKED, True), ("500", Kind.TRANSIENT, False)],
+)
+def test_what_a_provider_refuses_before_it_works_costs_nothing(
+    store: Store, time: Time, detail: str, kind: Kind, is_free: bool
+) -> None:
+    settings = connected(store, model_max_tokens=500)
+    submit(store, 1)
+
+    run(settings, take(settings), said(kind, Category.PROVIDER, detail=detail, usage=None, is_free=is_free))
+
+    assert [one.cost_status for one in attempts()] == ["none" if is_free else "unknown"]
+    with database.reading() as session:
+        booked = lanes.spent(session, day=admission.day_of(clock.now()))[lanes.ALL]
+    assert (booked == 0) is is_free
+
+
+def test_new_cases_of_a_submitter_wait_from_a_share_of_the_cap_on(store: Store, time: Time) -> None:
+    settings = connected(store, cap_submitter_day=1.0, cap_soft=0.5, model_max_tokens=500)
+    submit(store, 2)
+    run(settings, take(settings, limit=1), DEAR)
+    with database.transaction() as session:
+        scope = str(store.submitter.id)
+        lanes.spend(session, deltas={(admission.day_of(clock.now()), scope): 600_000_000})
+    time.pass_(60)
+    drive.submit(store, store.other_submitter, key="another")
+
+    taken = take(settings)
+
+    assert sorted((work.tries for work in taken if isinstance(work, ToPropose)), reverse=True) == [1, 0]
+    assert "their new cases wait" in lane(store, settings).why
+
+
 def test_what_may_have_been_billed_and_nobody_knows_stays_booked_with_the_most_that_it_can_be(
     store: Store, time: Time
 ) -> None:
@@ -497,6 +590,58 @@ def test_when_no_model_answers_by_the_deadline_a_person_decides_and_the_reason_s
     assert states(store) == {"escalated": 3}
     reasons = {row.case.reason for row in cases.listed(None)}
     assert all("deadline" in (reason or "") or "tries" in (reason or "") for reason in reasons), reasons
+
+
+def test_a_case_that_its_deadline_ends_says_what_kept_the_model_from_it(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 3)
+    broke = said(Kind.BLOCKED, Category.CONFIGURATION, detail="429 insufficient_quota", usage=None)
+    for _ in range(70):
+        run(settings, take(settings, limit=1), broke)
+        claims.expire(settings=settings, now=clock.now())
+        time.pass_(60)
+
+    reasons = {row.case.reason or "" for row in cases.listed(None)}
+    assert all("insufficient_quota" in reason for reason in reasons), reasons
+    assert all("before the case's deadline" in reason or "deadline passed" in reason for reason in reasons), reasons
+
+
+def test_a_long_wait_that_the_first_model_asks_for_is_the_lanes_and_the_second_answers_meanwhile(
+    store: Store, time: Time
+) -> None:
+    busy = said(Kind.TRANSIENT, Category.RATE_LIMIT, detail="429 slow_down", retry_after=3_600.0, usage=None)
+    settings = connected(store, fallback_model="second-1")
+    submit(store, 1)
+    run(settings, take(settings), busy)
+    until = lane(store, settings).until
+    assert until is not None
+    assert until >= BEGIN + timedelta(seconds=3_600)
+    time.pass_(10)
+
+    (second,) = take(settings)
+
+    assert isinstance(second, ToPropose)
+    assert second.lane == FALLBACK
+
+
+def test_a_long_wait_without_a_second_model_asks_a_person_at_once(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 1)
+
+    run(settings, take(settings), said(Kind.TRANSIENT, Category.RATE_LIMIT, retry_after=7_200.0, usage=None))
+
+    assert states(store) == {"escalated": 1}
+
+
+def test_a_failure_that_is_written_twice_counts_once(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 2)
+    runs = [drive.run(work, settings, DOWN, {}) for work in take(settings, limit=1)]
+
+    for _ in range(3):  # As when the answers of two commits are lost on the way.
+        assert record.record_all(runs, holder=drive.HOLDER, settings=settings, now=clock.now()) == [True]
+
+    assert lane(store, settings).state == "open"
 
 
 # --- People -----------------------------------------------------------------------------------------------------------
@@ -685,6 +830,21 @@ def test_the_prompt_that_a_lead_chose_is_sent_and_the_attempt_names_it(store: St
     assert (written.written_by, written.why, written.attempts, written.chosen) == ("Lead", "Shorter.", 1, False)
     assert [choice.why for choice, _ in prompts.choices("refunds")] == ["It was worse.", "Try it."]
     assert verify.verify().holds
+
+
+def test_a_prompt_keeps_its_author_when_it_is_sent_to_another_model(store: Store) -> None:
+    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=connected(store))
+    prompts.choose("refunds", digest, "Try it.", actor=store.lead)
+    other = connected(store, model="scripted-2")
+    drive.submit(store)
+
+    run(other, take(other), drive.says(model_asked="scripted-2"))
+
+    found = {one.model: one for one in prompts.listed("refunds", actor=store.lead)}
+    assert {(one.written_by, one.why, one.instructions) for one in found.values()} == {
+        ("Lead", "Shorter.", "Be brief.")
+    }
+    assert {name: one.attempts for name, one in found.items()} == {"scripted-1": 0, "scripted-2": 1}
 
 
 def test_only_a_lead_writes_and_chooses_prompts(store: Store) -> None:

@@ -391,6 +391,24 @@ def test_no_wait_header_raises_or_leaves_the_bounds(value: str) -> None:
     assert found is None or 0 <= found <= wire.LONGEST_WAIT
 
 
+@pytest.mark.parametrize(
+    ("status", "is_free"),
+    [
+        (401, True),
+        (402, True),
+        (404, True),
+        (429, True),
+        (503, True),
+        (400, False),
+        (408, False),
+        (500, False),
+        (504, False),
+    ],
+)
+def test_only_what_was_refused_before_any_work_is_free(status: int, is_free: bool) -> None:
+    assert model.refusal_of(status, {}, b"{}", now=NOW).is_free is is_free
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_wait_comes_with_the_reply(ask: Asks, status: int) -> None:
     assert ask(error(status, headers={"retry-after": "7"})).retry_after == 7.0

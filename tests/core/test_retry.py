@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -188,6 +189,18 @@ def test_a_good_reply_needs_no_decision() -> None:
 bad_kinds = st.sampled_from([kind for kind in Kind if kind is not Kind.OK])
 
 
+def test_a_provider_that_names_a_time_costs_no_try_and_a_second_model_is_not_kept_waiting() -> None:
+    reply = Reply(Kind.TRANSIENT, category=Category.PROVIDER, retry_after=900.0, detail="503")
+    how: dict[str, Any] = {"tries": 3, "limit": 3, "now": NOW, "deadline": NOW + HOUR, "rng": LEAST}
+
+    alone, beside = retry.decide(reply, **how), retry.decide(reply, **how, elsewhere=True)
+
+    assert isinstance(alone, Later)
+    assert (wait(alone), alone.spent) == (900, False)
+    assert isinstance(beside, Later)
+    assert (wait(beside), beside.spent) == (0, False)
+
+
 @given(
     bad_kinds,
     st.sampled_from(list(Category)),
@@ -225,7 +238,8 @@ def test_every_decision_ends_keeps_the_floor_and_the_deadline_and_reads_as_sente
             assert tries < limit
             assert deadline is None or outcome.at < deadline
         else:
-            assert kind is Kind.BLOCKED or (kind is Kind.TRANSIENT and category is Category.RATE_LIMIT)
+            waits = category is Category.RATE_LIMIT or retry_after is not None
+            assert kind is Kind.BLOCKED or (kind is Kind.TRANSIENT and waits)
             assert deadline is None or deadline > NOW
     elif kind is Kind.BLOCKED:
         assert deadline is not None
