@@ -22,7 +22,7 @@ from core.moves import Actor, Note
 from core.outcomes import Category
 from core.permissions import Act, Who, may
 from core.settings import FALLBACK, MODEL, Settings
-from storage import database, events, lanes
+from storage import database, events, lanes, workers
 from storage import people as people_rows
 from storage.tables import Lane, LaneAct
 
@@ -229,9 +229,11 @@ def tell(
 
 
 def missing(session: Session, *, connected: Sequence[str], now: datetime) -> list[Note]:
-    """Say of lanes with due work and no receiver here that nothing goes out there."""
+    """Say of lanes with due work and no receiver here, nor at another worker, that nothing goes out there."""
     notes = []
-    for name in sorted(set(lanes.waiting(session, now=now)) - {MODEL, FALLBACK, *connected}):
+    unknown = set(lanes.waiting(session, now=now)) - {MODEL, FALLBACK, *connected}
+    elsewhere = workers.connected(session, since=now - MINUTE) if unknown else set()
+    for name in sorted(unknown - elsewhere):
         if _row(session, name, lock=True).stopped_at is None:
             stopped = Breaker(now, str(Category.CONFIGURATION), f"no receiver called {name} is connected", now, stops=1)
             lanes.change(session, name=name, values=asdict(stopped))

@@ -121,7 +121,7 @@ class Worker:
         if self._settings.has_caps:
             _require_prices(self._settings)
         with database.transaction() as session:
-            workers.enter(session, holder=self.holder, now=clock.now())
+            workers.enter(session, holder=self.holder, receivers=self._receivers, now=clock.now())
         for lane in self._lanes:
             lane.open()
         self._threads = [

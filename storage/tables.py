@@ -126,6 +126,7 @@ class Worker(SQLModel, table=True):
     started_at: datetime
     seen_at: datetime = Field(index=True)
     stopped_at: datetime | None = None
+    receivers: str = Field(default="", max_length=1_000)  # The names of those that are connected there, with spaces.
 
 
 class Lane(SQLModel, table=True):

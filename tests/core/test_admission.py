@@ -15,7 +15,7 @@ from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settings import FALLBACK, MODEL, Settings
 from core.workflow import Prompt
-from storage import database, events, lanes
+from storage import database, events, lanes, workers
 from storage.tables import Attempt, Case
 from tests.conftest import Store
 from tests.core import drive
@@ -791,6 +791,10 @@ def test_all_workers_together_keep_to_the_sends_per_minute_of_a_receiver(store: 
 
 def test_work_for_a_receiver_that_is_not_connected_waits_and_everybody_is_told(store: Store, time: Time) -> None:
     orders(store, 1)
+    with database.transaction() as session:
+        workers.enter(session, holder="host:2", receivers=["ledger"], now=clock.now())
+        assert admission.missing(session, connected=[], now=clock.now()) == [], "another worker has it"
+    time.pass_(120)  # It was not heard again.
     with database.transaction() as session:
         notes = admission.missing(session, connected=[], now=clock.now())
     assert [one.kind for one in notes] == ["lane_stopped"]

@@ -188,7 +188,7 @@ def test_a_restore_signs_everybody_out_and_counts_no_worker_as_alive(
 ) -> None:
     assert people.sign_in("rev@test.example", "a test password", settings=store.settings)
     with database.transaction() as session:
-        workers.enter(session, holder="host:1", now=clock.now())
+        workers.enter(session, holder="host:1", receivers=(), now=clock.now())
     backups.take(store.settings, tmp_path / "backup")
 
     with (

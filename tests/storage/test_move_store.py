@@ -164,7 +164,7 @@ def test_a_postgresql_store_is_not_moved(postgres_url: str, target: str, tmp_pat
 
 def test_nobody_may_work_on_it_meanwhile(sqlite_store: Store, target: str) -> None:
     with database.transaction() as session:
-        workers.enter(session, holder="host:1", now=clock.now())
+        workers.enter(session, holder="host:1", receivers=(), now=clock.now())
 
     with pytest.raises(errors.ActionError, match="a worker is at work"):
         migrating.move_store(sqlite_store.settings, target)

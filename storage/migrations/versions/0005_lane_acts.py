@@ -1,4 +1,4 @@
-"""Why lanes were paused and resumed
+"""Why lanes were paused and resumed; which receivers a worker has
 
 Revision: 0005, after 0004
 """
@@ -24,7 +24,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["person_id"], ["people.id"], name=op.f("fk_lane_acts_person_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lane_acts")),
     )
+    op.add_column("workers", sa.Column("receivers", AutoString(length=1_000), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
+    op.drop_column("workers", "receivers")
     op.drop_table("lane_acts")
