@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
@@ -26,6 +28,7 @@ from core.settings import MODEL, Settings
 from core.workflow import Prompt, Reversibility, Submission
 from storage import cases, database, lanes
 from storage import effects as effect_rows
+from storage import prompts as prompt_rows
 from storage.tables import Case, PromptVersion
 
 CLOCK_TOLERANCE = timedelta(minutes=1)  # By which two commits may be out of order without anybody's clock being wrong.
@@ -126,13 +129,15 @@ def _to_propose(
     found = [case for case, _ in chosen]
     _set_aside(session, through, chosen, now)
     begun = _begin(session, found, through, holder, now)
+    versions = _versions(session, chosen, asked.model_name)
     work: list[ToPropose | ToSend] = []
     for case, question in chosen:
         attempt = begun[case.id]
-        # Said now, so that an attempt that is lost is not taken for a call of unknown cost.
+        # Said now, so that an attempt that is lost is not taken for a call of unknown cost, or to an unknown prompt.
         attempt |= {
             "builtin": not settings.uses_model, "model_asked": asked.model_name,
-            "reserved_tokens": question.tokens, "reserved_nano_dollars": question.nano_dollars,
+            "prompt_version": versions.get(case.id), "reserved_tokens": question.tokens,
+            "reserved_nano_dollars": question.nano_dollars,
         }  # fmt: skip
         work.append(
             ToPropose(
@@ -156,6 +161,17 @@ def _to_propose(
         )
     cases.insert_attempts(session, rows=list(begun.values()))
     return work
+
+
+def _versions(session: Session, chosen: Sequence[tuple[Case, _Question]], model: str) -> dict[UUID, str]:
+    """The prompt version that each will use, where it is registered: the first use of one is, when it has ended."""
+    wanted = {
+        case.id: workflow.prompt_version(workflow.get(case.workflow), question.prompt.instructions, model)
+        for case, question in chosen
+        if question.prompt is not None
+    }
+    known = prompt_rows.known(session, digests=sorted(set(wanted.values()))) if wanted else set()
+    return {case_id: digest for case_id, digest in wanted.items() if digest in known}
 
 
 def _chosen(
@@ -250,8 +266,8 @@ def _priced(
     customer's text; of our own, which is prose and a schema, none is shorter than two characters on average."""
     assert question.prompt is not None
     asked = settings.of_lane(through.lane)
-    schema = json.dumps(workflow.strict_schema(workflow.get(case.workflow).Proposal))
-    sent = len(question.prompt.data.encode("utf-8", "replace")) + len(question.prompt.instructions + schema) // 2
+    ours = len(question.prompt.instructions) + _schema_length(workflow.get(case.workflow).Proposal)
+    sent = len(question.prompt.data.encode("utf-8", "replace")) + ours // 2
     longest = retry.token_limit(settings.model_max_tokens, question.earlier)
     usage = Usage(fresh_input=sent, visible_output=longest)
     cost = pricing.price(
@@ -274,6 +290,11 @@ def _priced(
     if too_dear:
         usage, nano = Usage(), 0
     return replace(question, tokens=usage.input_total + usage.output_total, nano_dollars=nano, too_dear=too_dear)
+
+
+@cache
+def _schema_length(answer: type[BaseModel]) -> int:
+    return len(json.dumps(workflow.strict_schema(answer)))
 
 
 def _set_aside(session: Session, through: Through, chosen: Sequence[tuple[Case, _Question]], now: datetime) -> None:

@@ -851,6 +851,18 @@ def test_a_prompt_keeps_its_author_when_it_is_sent_to_another_model(store: Store
     assert {name: one.attempts for name, one in found.items()} == {"scripted-1": 0, "scripted-2": 1}
 
 
+def test_a_call_that_is_lost_with_its_worker_names_its_prompt_too(store: Store) -> None:
+    settings = connected(store)
+    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=settings)
+    prompts.choose("refunds", digest, "Try it.", actor=store.lead)
+    drive.submit(store)
+    (lost,) = take(settings)
+
+    claims.give_back([(lost.case_id, lost.epoch)], settings=settings, now=clock.now(), holder=drive.HOLDER)
+
+    assert [(one.kind, one.prompt_version) for one in attempts()] == [("lost", digest)]
+
+
 def test_only_a_lead_writes_and_chooses_prompts(store: Store) -> None:
     with pytest.raises(errors.Forbidden):
         prompts.write("refunds", "Pay all.", "Why not.", actor=store.reviewer, settings=store.settings)
