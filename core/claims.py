@@ -4,7 +4,6 @@ deadlines pass. Each is one short transaction; the epoch, raised by every claim 
 
 import json
 import time
-import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import admission, effects, lifecycle, moves, pricing, prompts, retry, subject, workflow
+from core import admission, effects, lifecycle, logs, moves, pricing, prompts, retry, subject, workflow
 from core.admission import Through
 from core.executor import ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
@@ -104,7 +103,7 @@ class _Question:
 
     submission: Submission[Any] | None = None
     prompt: Prompt | None = None
-    broken: str = ""  # The traceback of what kept it from being put together.
+    broken: str = ""  # What kept it from being put together, as `logs.without_words` has it.
     earlier: tuple[str, ...] = ()
     tokens: int | None = None  # The most that the call can use.
     nano_dollars: int | None = None  # The most that it can cost; None: nobody knows.
@@ -222,15 +221,15 @@ def _questions(
 
 
 def _question(case: Case, told: Mapping[UUID, subject.Told], own: PromptVersion | None) -> _Question:
-    """The question, or the traceback of what keeps it from being put together: a workflow that was changed or taken
-    away must stop its own cases, not the claims of all others, whatever its methods raise."""
+    """The question, or what keeps it from being put together: a workflow that was changed or taken away must stop its
+    own cases, not the claims of all others, whatever its methods raise."""
     submission = None
     try:
         kind = workflow.get(case.workflow)
         submission = told[case.id].submission(kind)
         prompt = kind.prompt(submission)
-    except Exception:
-        return _Question(submission=submission, broken=traceback.format_exc())
+    except Exception as error:
+        return _Question(submission=submission, broken=logs.without_words(error))
     return _Question(submission, prompt if own is None else replace(prompt, instructions=own.instructions))
 
 

@@ -1,7 +1,6 @@
 """Run one step and say what came of it. Nothing here writes to the store; no transaction is open meanwhile."""
 
 import json
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from core import clock, errors, money, outcomes, retry, workflow
+from core import clock, errors, logs, money, outcomes, retry, workflow
 from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
 from core.receivers import Receiver, Sending
 from core.settings import MODEL
@@ -39,7 +38,7 @@ class ToPropose:
     started_at: datetime
     deadline: datetime | None
     earlier: tuple[str, ...] = ()  # The kinds of the answers of this step's earlier tries.
-    broken: str = ""  # The traceback of what kept the question from being put together.
+    broken: str = ""  # What kept the question from being put together, as `logs.without_words` has it.
     too_dear: str = ""  # Why no more calls are made for this case.
     lane: str = MODEL
     probe: bool = False  # It goes out to see whether the provider is well again.
@@ -95,7 +94,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
     if work.submission is None:
         return Ran(work, Broken(UNREADABLE, work.broken), clock.now())
     if work.prompt is None:
-        return Ran(work, Broken(RAISED.format(_error_in(work.broken)), work.broken), clock.now())
+        return Ran(work, Broken(RAISED.format(work.broken.partition("\n")[0]), work.broken), clock.now())
     if work.too_dear:
         return Ran(work, ToPerson(Category.CAP, work.too_dear), clock.now())
     try:
@@ -118,7 +117,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             probe=work.probe,
         )
     except Exception as error:
-        outcome = Broken(RAISED.format(type(error).__name__), traceback.format_exc())
+        outcome = Broken(RAISED.format(type(error).__name__), logs.without_words(error))
     return Ran(work, outcome, clock.now(), reply=reply, prompt=work.prompt)
 
 
@@ -171,11 +170,6 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
 def _promises_too_much(work: ToSend, receiver: Receiver) -> bool:
     """Whether a person approved this believing that it can be undone, and nothing can be at this receiver."""
     return work.is_reversible and not work.earlier_unknown and receiver.reversibility is Reversibility.IRREVERSIBLE
-
-
-def _error_in(text: str) -> str:
-    """The type of the error that a traceback ends with."""
-    return text.strip().rsplit("\n", 1)[-1].split(":")[0].rsplit(".", 1)[-1] or "An error"
 
 
 def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer, doubt: InDoubt) -> Ran:

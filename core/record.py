@@ -420,7 +420,7 @@ def _asking(ran: Ran, work: ToPropose, settings: Settings) -> dict[str, Any]:
         row |= {"kind": str(reply.kind), "error": reply.detail or None} | _booked(work, reply, settings)
         row["category"] = str(reply.category) if reply.category else None
     if isinstance(ran.outcome, Broken):
-        row |= {"kind": "bug", "category": str(Category.BUG), "error": ran.outcome.traceback}
+        row |= {"kind": "bug", "category": str(Category.BUG), "error": ran.outcome.trace}
     return row
 
 
