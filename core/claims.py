@@ -51,13 +51,13 @@ def claim(
     with database.transaction() as session:
         if too_late:
             due = cases.past_horizon(session, now=now, lane=lane, limit=limit)
-            return _sent_on(session, due, Through(lane, limit), holder, now, retention)
+            return _sent_on(session, due, Through(lane, limit), holder, settings, now, retention)
         through = admission.ask(session, lane=lane, limit=limit, settings=settings, now=now)
         if through.limit < 1:
             return []
         if lane == MODEL:
             return _to_propose(session, through, holder, settings, now)
-        return _to_send(session, through, holder, now, retention)
+        return _to_send(session, through, holder, settings, now, retention)
 
 
 def _begin(
@@ -286,18 +286,24 @@ def _stop_at_cap(session: Session, through: Through, settings: Settings, holder:
 
 
 def _to_send(
-    session: Session, through: Through, holder: str, now: datetime, retention: timedelta
+    session: Session, through: Through, holder: str, settings: Settings, now: datetime, retention: timedelta
 ) -> list[ToPropose | ToSend]:
     due: list[Case] = []
     for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
         due += cases.due(session, now=now, lane=through.lane, step=str(step), limit=through.limit - len(due))
-    return _sent_on(session, due, through, holder, now, retention)
+    return _sent_on(session, due, through, holder, settings, now, retention)
 
 
 def _sent_on(
-    session: Session, due: Sequence[Case], through: Through, holder: str, now: datetime, retention: timedelta
+    session: Session,
+    due: Sequence[Case],
+    through: Through,
+    holder: str,
+    settings: Settings,
+    now: datetime,
+    retention: timedelta,
 ) -> list[ToPropose | ToSend]:
-    """Effects past their horizon get no attempt: nothing will be sent."""
+    """Effects past their horizon, or that may have arrived at another address, get no attempt: nothing will be sent."""
     planned = effect_rows.by_case(session, case_ids=[case.id for case in due]) if due else {}
     # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
     chosen = {
@@ -315,19 +321,21 @@ def _sent_on(
     for case in found:
         effect = chosen[case.id]
         expired = effect.send_before is not None and now >= effect.send_before
+        elsewhere = effect.id in unknown and effects.is_elsewhere(effect, settings)
         send_before = effect.send_before or effects.send_before(now, retention)
-        if expired:
+        if expired or elsewhere:
             del begun[case.id]
         else:
             begun[case.id]["effect_id"] = effect.id
-            leaving.append(
-                {"effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before}
-            )
+            leaving.append({
+                "effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before,
+                "sent_to": settings.address_digest(effect.receiver),
+            })  # fmt: skip
         work.append(
             ToSend(
                 case_id=case.id,
                 epoch=case.epoch,
-                attempt_id=None if expired else begun[case.id]["id"],
+                attempt_id=None if expired or elsewhere else begun[case.id]["id"],
                 effect_id=effect.id,
                 kind=effect.kind,
                 receiver=effect.receiver,
@@ -335,6 +343,7 @@ def _sent_on(
                 payload=effect.payload,
                 tries=case.tries + 1,
                 earlier_unknown=effect.id in unknown,
+                elsewhere=elsewhere,
                 send_before=send_before,
                 signed_at=now,
                 is_reversible=effect.reversibility == Reversibility.REVERSIBLE,

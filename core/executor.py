@@ -22,6 +22,10 @@ RAISED = "{} in the workflow or in Countersign itself"
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
 )
+ELSEWHERE = (
+    "An earlier try went to another address than the receiver has now, and may have been applied there: it is not sent "
+    "to the new one. Look it up at the old one, or set that again."
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class ToSend:
 
     case_id: UUID
     epoch: int
-    attempt_id: UUID | None  # None: it was claimed past its horizon, nothing will be sent.
+    attempt_id: UUID | None  # None: it was claimed past its horizon, or is `elsewhere`; nothing will be sent.
     effect_id: UUID
     kind: str
     receiver: str
@@ -62,6 +66,7 @@ class ToSend:
     earlier_unknown: bool
     send_before: datetime
     signed_at: datetime
+    elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
     is_reversible: bool = False  # It was approved as something that can be taken back.
     probe: bool = False  # It goes out to see whether the receiver is well again.
 
@@ -127,6 +132,8 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     Before it is said to be in doubt, its key is looked up at the receiver, once.
     """
     receiver = receivers.get(work.receiver)
+    if work.elsewhere:
+        return Ran(work, InDoubt(ELSEWHERE), clock.now(), answer=outcomes.Answer("not_sent", detail="another address"))
     if work.attempt_id is None or clock.now() >= work.send_before:
         reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
         return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="past the horizon"), InDoubt(reason))

@@ -1,6 +1,7 @@
 """The environment, read once into one frozen object. Values are passed on; nothing else reads `os.environ`."""
 
 from base64 import b64decode
+from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from core import addresses, errors
 
 MODEL, FALLBACK = "model", "fallback"  # The lanes to the models.
+HTTP = "http"  # The lane to a system of your own.
 FALLBACK_CAUSES = ("transport", "timeout", "provider_error", "rate_limit", "configuration")  # What can stop the first.
 GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
 EFFECT_SECONDS = 60.0  # After which the sending of one effect is given up.
@@ -264,6 +266,12 @@ class Settings(BaseSettings):
     def longest_step(self, lane: str) -> float:
         """Seconds after which a step of this lane is given up, whatever hangs."""
         return self.model_timeout_seconds + GRACE_SECONDS if lane in (MODEL, FALLBACK) else EFFECT_SECONDS
+
+    def address_digest(self, receiver: str) -> str | None:
+        """A short digest of the address that this receiver has now; None where no setting says it."""
+        if receiver != HTTP or not self.http_url:
+            return None
+        return sha256(self.http_url.rstrip("/").encode()).hexdigest()[:16]
 
     @property
     def uses_model(self) -> bool:

@@ -23,7 +23,7 @@ from standardwebhooks import Webhook
 from core import clock, errors, money, wire
 from core.outcomes import Answer, Receipt
 from core.receivers import Sending
-from core.settings import Settings
+from core.settings import HTTP, Settings
 from core.workflow import Reversibility
 
 MOST_BYTES: Final = 100_000  # Of an answer; a receipt has some hundred.
@@ -103,7 +103,7 @@ class Http:
     `resolve` looks a name up, and is there for tests.
     """
 
-    name = "http"
+    name = HTTP
     reversibility = Reversibility.REVERSIBLE
     answers: ClassVar[Mapping[tuple[int, str], Meaning]] = ANSWERS
 
