@@ -211,12 +211,17 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
     body["lanes"] = health.lanes
     if body["database"] == "ok":
         standing = admission.standing(worker.settings)
-        body["stopped"] = [one.as_json() for one in standing if one.state != "open"]
+        body["stopped"] = [_for_everybody(one) for one in standing if one.state != "open"]
     if not health.running:
         reasons.append("the worker is not running")
     elif age is None or age > QUIET_SECONDS:
         reasons.append("the worker has not looked for work" + (f" for {age:.0f} seconds" if age else " yet"))
     return body, reasons
+
+
+def _for_everybody(one: admission.Standing) -> dict[str, Any]:
+    """How a lane stands, for who has not signed in: without what a person wrote, and without his name."""
+    return one.as_json() | ({"why": "Paused by a person."} if one.by_person else {})
 
 
 def settings_in_use() -> Settings:

@@ -325,6 +325,7 @@ class Standing:
     do: str
     until: datetime | None  # When it tries again by itself.
     waiting: int  # Cases that are due on it.
+    by_person: bool = False  # A person paused it, and `why` has his name and words.
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -358,7 +359,8 @@ def _standing(
     if row.paused_at is not None:
         who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
         why = f"Paused by {who}: {row.paused_reason}"
-        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting)
+        by_person = row.paused_by is not None
+        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person)
     if row.stopped_at is not None:
         why, do = _words(row, settings, now)
         if not waiting and row.until is not None and row.until <= now:

@@ -4,7 +4,6 @@ deadlines pass. Each is one short transaction; the epoch, raised by every claim 
 
 import json
 import time
-import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import admission, effects, lifecycle, moves, pricing, prompts, retry, subject, workflow
+from core import admission, effects, lifecycle, logs, moves, pricing, prompts, retry, subject, workflow
 from core.admission import Through
 from core.executor import ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
@@ -56,13 +55,13 @@ def claim(
     with database.transaction() as session:
         if too_late:
             due = cases.past_horizon(session, now=now, lane=lane, limit=limit)
-            return _sent_on(session, due, Through(lane, limit), holder, now, retention)
+            return _sent_on(session, due, Through(lane, limit), holder, settings, now, retention)
         through = admission.ask(session, lane=lane, limit=limit, settings=settings, now=now)
         if through.limit < 1:
             return []
         if lane == MODEL:
             return _to_propose(session, through, holder, settings, now)
-        return _to_send(session, through, holder, now, retention)
+        return _to_send(session, through, holder, settings, now, retention)
 
 
 def _begin(
@@ -108,7 +107,7 @@ class _Question:
 
     submission: Submission[Any] | None = None
     prompt: Prompt | None = None
-    broken: str = ""  # The traceback of what kept it from being put together.
+    broken: str = ""  # What kept it from being put together, as `logs.without_words` has it.
     earlier: tuple[str, ...] = ()
     tokens: int | None = None  # The most that the call can use.
     nano_dollars: int | None = None  # The most that it can cost; None: nobody knows.
@@ -247,15 +246,15 @@ def _questions(
 
 
 def _question(case: Case, told: Mapping[UUID, subject.Told], own: PromptVersion | None) -> _Question:
-    """The question, or the traceback of what keeps it from being put together: a workflow that was changed or taken
-    away must stop its own cases, not the claims of all others, whatever its methods raise."""
+    """The question, or what keeps it from being put together: a workflow that was changed or taken away must stop its
+    own cases, not the claims of all others, whatever its methods raise."""
     submission = None
     try:
         kind = workflow.get(case.workflow)
         submission = told[case.id].submission(kind)
         prompt = kind.prompt(submission)
-    except Exception:
-        return _Question(submission=submission, broken=traceback.format_exc())
+    except Exception as error:
+        return _Question(submission=submission, broken=logs.without_words(error))
     return _Question(submission, prompt if own is None else replace(prompt, instructions=own.instructions))
 
 
@@ -311,18 +310,24 @@ def _set_aside(session: Session, through: Through, chosen: Sequence[tuple[Case, 
 
 
 def _to_send(
-    session: Session, through: Through, holder: str, now: datetime, retention: timedelta
+    session: Session, through: Through, holder: str, settings: Settings, now: datetime, retention: timedelta
 ) -> list[ToPropose | ToSend]:
     due: list[Case] = []
     for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
         due += cases.due(session, now=now, lane=through.lane, step=str(step), limit=through.limit - len(due))
-    return _sent_on(session, due, through, holder, now, retention)
+    return _sent_on(session, due, through, holder, settings, now, retention)
 
 
 def _sent_on(
-    session: Session, due: Sequence[Case], through: Through, holder: str, now: datetime, retention: timedelta
+    session: Session,
+    due: Sequence[Case],
+    through: Through,
+    holder: str,
+    settings: Settings,
+    now: datetime,
+    retention: timedelta,
 ) -> list[ToPropose | ToSend]:
-    """Effects past their horizon get no attempt: nothing will be sent."""
+    """Effects past their horizon, or that may have arrived at another address, get no attempt: nothing will be sent."""
     planned = effect_rows.by_case(session, case_ids=[case.id for case in due]) if due else {}
     # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
     chosen = {
@@ -340,19 +345,21 @@ def _sent_on(
     for case in found:
         effect = chosen[case.id]
         expired = effect.send_before is not None and now >= effect.send_before
+        elsewhere = effect.id in unknown and effects.is_elsewhere(effect, settings)
         send_before = effect.send_before or effects.send_before(now, retention)
-        if expired:
+        if expired or elsewhere:
             del begun[case.id]
         else:
             begun[case.id]["effect_id"] = effect.id
-            leaving.append(
-                {"effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before}
-            )
+            leaving.append({
+                "effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before,
+                "sent_to": settings.address_digest(effect.receiver),
+            })  # fmt: skip
         work.append(
             ToSend(
                 case_id=case.id,
                 epoch=case.epoch,
-                attempt_id=None if expired else begun[case.id]["id"],
+                attempt_id=None if expired or elsewhere else begun[case.id]["id"],
                 effect_id=effect.id,
                 kind=effect.kind,
                 receiver=effect.receiver,
@@ -360,6 +367,7 @@ def _sent_on(
                 payload=effect.payload,
                 tries=case.tries + 1,
                 earlier_unknown=effect.id in unknown,
+                elsewhere=elsewhere,
                 send_before=send_before,
                 signed_at=now,
                 is_reversible=effect.reversibility == Reversibility.REVERSIBLE,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from core import acting, clock, errors, money, moves, outage, reconcile
+from core import acting, clock, effects, errors, money, moves, outage, reconcile
 from core.acting import Done
 from core.moves import Note
 from core.people import fresh
@@ -109,6 +109,10 @@ def look_up(
     said, facts, taken = [], [], 0
     for one in doubtful:  # No transaction is open while a receiver is asked.
         receiver = receivers.get(one.receiver)
+        if receiver is not None and effects.is_elsewhere(one, settings):
+            said.append(f"the {one.receiver} has another address than this was sent to, and was not asked")
+            facts.append({"key": one.key, "found": "not asked"})
+            continue
         try:
             receipt = receiver.find(key=one.key) if receiver is not None else None
         except Exception as error:  # Whatever the other side can do.

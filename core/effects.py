@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from core import audit, errors, workflow
 from core.lifecycle import Outcome, Step
 from core.receivers import USUAL_RETENTION
+from core.settings import Settings
 from core.workflow import Reversibility
 from storage import effects, installations, reconciling
 from storage.tables import Case, Decision, Effect, Installation, Receipt
@@ -37,6 +38,12 @@ def key(*, installation: UUID, case_id: UUID, kind: str, ordinal: int, revision:
 def send_before(first_sent_at: datetime, retention: timedelta = USUAL_RETENTION) -> datetime:
     """Until when the same key may be sent again: the receiver's memory less a margin."""
     return first_sent_at + retention - MARGIN
+
+
+def is_elsewhere(effect: Effect, settings: Settings) -> bool:
+    """Whether it was sent to another address than its receiver has now. What may have arrived there is not sent here,
+    and what is said here is no word about it."""
+    return effect.sent_to is not None and effect.sent_to != settings.address_digest(effect.receiver)
 
 
 def next_revision(session: Session, here: Installation, *, case_id: UUID, kind: str, ordinal: int) -> int:

@@ -1,7 +1,6 @@
 """Run one step and say what came of it. Nothing here writes to the store; no transaction is open meanwhile."""
 
 import json
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from core import clock, errors, money, outcomes, retry, workflow
+from core import clock, errors, logs, money, outcomes, retry, workflow
 from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
 from core.receivers import Receiver, Sending
 from core.settings import MODEL
@@ -22,6 +21,10 @@ Ask = Callable[..., Awaitable[Reply]]
 RAISED = "{} in the workflow or in Countersign itself"
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
+)
+ELSEWHERE = (
+    "An earlier try went to another address than the receiver has now, and may have been applied there: it is not sent "
+    "to the new one. Look it up at the old one, or set that again."
 )
 
 
@@ -39,7 +42,7 @@ class ToPropose:
     started_at: datetime
     deadline: datetime | None
     earlier: tuple[str, ...] = ()  # The kinds of the answers of this step's earlier tries.
-    broken: str = ""  # The traceback of what kept the question from being put together.
+    broken: str = ""  # What kept the question from being put together, as `logs.without_words` has it.
     too_dear: str = ""  # Why no more calls are made for this case.
     lane: str = MODEL
     probe: bool = False  # It goes out to see whether the provider is well again.
@@ -53,7 +56,7 @@ class ToSend:
 
     case_id: UUID
     epoch: int
-    attempt_id: UUID | None  # None: it was claimed past its horizon, nothing will be sent.
+    attempt_id: UUID | None  # None: it was claimed past its horizon, or is `elsewhere`; nothing will be sent.
     effect_id: UUID
     kind: str
     receiver: str
@@ -63,6 +66,7 @@ class ToSend:
     earlier_unknown: bool
     send_before: datetime
     signed_at: datetime
+    elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
     is_reversible: bool = False  # It was approved as something that can be taken back.
     probe: bool = False  # It goes out to see whether the receiver is well again.
 
@@ -96,7 +100,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
     if work.submission is None:
         return Ran(work, Broken(UNREADABLE, work.broken), clock.now())
     if work.prompt is None:
-        return Ran(work, Broken(RAISED.format(_error_in(work.broken)), work.broken), clock.now())
+        return Ran(work, Broken(RAISED.format(work.broken.partition("\n")[0]), work.broken), clock.now())
     if work.too_dear:
         return Ran(work, ToPerson(Category.CAP, work.too_dear), clock.now())
     try:
@@ -120,7 +124,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             elsewhere=work.lane == MODEL and reply.category in limits.elsewhere,
         )
     except Exception as error:
-        outcome = Broken(RAISED.format(type(error).__name__), traceback.format_exc())
+        outcome = Broken(RAISED.format(type(error).__name__), logs.without_words(error))
     return Ran(work, outcome, clock.now(), reply=reply, prompt=work.prompt)
 
 
@@ -130,6 +134,8 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     Before it is said to be in doubt, its key is looked up at the receiver, once.
     """
     receiver = receivers.get(work.receiver)
+    if work.elsewhere:
+        return Ran(work, InDoubt(ELSEWHERE), clock.now(), answer=outcomes.Answer("not_sent", detail="another address"))
     if work.attempt_id is None or clock.now() >= work.send_before:
         reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
         return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="past the horizon"), InDoubt(reason))
@@ -173,11 +179,6 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
 def _promises_too_much(work: ToSend, receiver: Receiver) -> bool:
     """Whether a person approved this believing that it can be undone, and nothing can be at this receiver."""
     return work.is_reversible and not work.earlier_unknown and receiver.reversibility is Reversibility.IRREVERSIBLE
-
-
-def _error_in(text: str) -> str:
-    """The type of the error that a traceback ends with."""
-    return text.strip().rsplit("\n", 1)[-1].split(":")[0].rsplit(".", 1)[-1] or "An error"
 
 
 def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer, doubt: InDoubt) -> Ran:

@@ -47,10 +47,23 @@ def _without_words(_logger: Any, _method: str, line: MutableMapping[str, Any]) -
         line["error"] = type(error).__name__
         if isinstance(error, _SAFE):
             line["words"] = str(error)
-        frames = traceback.extract_tb(error.__traceback__)[-12:]
-        line["trace"] = " < ".join(
-            f"{one.filename.split('/site-packages/')[-1]}:{one.lineno}" for one in reversed(frames)
-        )
+        line["trace"] = " < ".join(f"{where}:{number}" for where, number, _ in _places(error))
         if error.__cause__ is not None:
             line["cause"] = type(error.__cause__).__name__
     return line
+
+
+def without_words(error: BaseException) -> str:
+    """An exception for a record that people read: its kind, then the places it went through, the last one first."""
+    cause = f" from {type(error.__cause__).__name__}" if error.__cause__ is not None else ""
+    return "\n".join(
+        [
+            f"{type(error).__name__}{cause}",
+            *(f"  {where}:{number} in {function}" for where, number, function in _places(error)),
+        ]
+    )
+
+
+def _places(error: BaseException) -> list[tuple[str, int | None, str]]:
+    frames = traceback.extract_tb(error.__traceback__)[-12:]
+    return [(one.filename.split("/site-packages/")[-1], one.lineno, one.name) for one in reversed(frames)]

@@ -176,10 +176,11 @@ class ToPerson:
 
 @dataclass(frozen=True)
 class Broken:
-    """Our own bug, or a workflow file that raises; the traceback is kept on the attempt."""
+    """Our own bug, or a workflow file that raises. Its kind and places are kept on the attempt, and never its words,
+    which may quote a customer."""
 
     reason: str
-    traceback: str
+    trace: str
 
 
 @dataclass(frozen=True)

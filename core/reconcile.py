@@ -127,7 +127,7 @@ def run(
     was_restored = installation.restored_at() is not None
     if was_restored:
         _give_back_sends(settings, now)
-    asked = _ask(receivers)
+    asked = _ask(receivers, settings)
     asked.only = only
     found = _compared_alone(asked, receivers, actor, now) if was_restored else _compared(asked, receivers, actor, now)
     taken_over = [
@@ -165,7 +165,7 @@ class _Asked:
     owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
 
 
-def _ask(receivers: Mapping[str, Receiver]) -> _Asked:
+def _ask(receivers: Mapping[str, Receiver], settings: Settings) -> _Asked:
     """Ask every receiver; no transaction is open meanwhile."""
     with database.reading() as session:
         known = installations.get(session)
@@ -174,7 +174,7 @@ def _ask(receivers: Mapping[str, Receiver]) -> _Asked:
         asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session))
     for name, receiver in receivers.items():
         asked.retention[name] = receiver.retention
-        keys = [one.key for one in planned if one.receiver == name]
+        keys = [one.key for one in planned if one.receiver == name and not effects.is_elsewhere(one, settings)]
         if not receiver.keeps_keys:
             asked.blind.add(name)
         try:
@@ -267,7 +267,7 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
                 found.add(Finding(Difference.NOT_ASKED, name, sentence, one.key, asked.numbers.get(one.case_id)), None)
             continue
         if (name, one.key) not in asked.held and name not in asked.listed:
-            continue  # It was planned since we asked.
+            continue  # It was planned since we asked, or went to another address.
         found.compared += 1
         _judge(found, one, asked.held.get((name, one.key)), asked)
     for name, how in asked.silent.items():
@@ -392,7 +392,7 @@ def look_up_doubts(*, settings: Settings, receivers: Mapping[str, Receiver], now
             (one.id, one.receiver, one.key)
             for planned in effect_rows.by_case(session, case_ids=stuck).values()
             for one in planned
-            if one.state == "in_doubt" and one.receiver in receivers
+            if one.state == "in_doubt" and one.receiver in receivers and not effects.is_elsewhere(one, settings)
         ]
     taken = 0
     for effect_id, name, key in doubtful:
@@ -479,7 +479,10 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
     if not late:
         session.add(attempt)
         session.flush()
-        begun = {"effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before}
+        begun = {
+            "effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before,
+            "sent_to": effect.sent_to,
+        }  # fmt: skip
         effect_rows.begin_sending(session, effects=[begun])
     return ToSend(
         case_id=case.id,

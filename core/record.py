@@ -90,9 +90,9 @@ def _tell_lanes(session: Session, runs: Sequence[Ran], actor: Actor, now: dateti
     for ran in sorted(runs, key=lambda one: one.ended_at):
         if isinstance(ran.work, ToPropose):
             heard.setdefault(ran.work.lane, []).append(breaker.of_reply(ran.work.case_id, ran.reply))
-        elif ran.work.attempt_id is not None:
-            name = ran.work.receiver
-            heard.setdefault(name, []).append(breaker.of_answer(ran.work.case_id, ran.answer))
+        else:
+            name, answer = ran.work.receiver, ran.answer if ran.work.attempt_id is not None else None
+            heard.setdefault(name, []).append(breaker.of_answer(ran.work.case_id, answer))
             if ran.answer is not None and ran.answer.kind == "broken":
                 broken[name] = (
                     f"It knows a key of ours with other contents ({ran.answer.detail or 'no more was said'}): its "
@@ -422,7 +422,7 @@ def _asking(ran: Ran, work: ToPropose, settings: Settings) -> dict[str, Any]:
         row |= {"kind": str(reply.kind), "error": reply.detail or None} | _booked(work, reply, settings)
         row["category"] = str(reply.category) if reply.category else None
     if isinstance(ran.outcome, Broken):
-        row |= {"kind": "bug", "category": str(Category.BUG), "error": ran.outcome.traceback}
+        row |= {"kind": "bug", "category": str(Category.BUG), "error": ran.outcome.trace}
     return row
 
 

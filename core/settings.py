@@ -1,6 +1,7 @@
 """The environment, read once into one frozen object. Values are passed on; nothing else reads `os.environ`."""
 
 from base64 import b64decode
+from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ from sqlalchemy.exc import ArgumentError
 from core import addresses, errors
 
 MODEL, FALLBACK = "model", "fallback"  # The lanes to the models.
+HTTP = "http"  # The lane to a system of your own.
+FALLBACK_CAUSES = ("transport", "timeout", "provider_error", "rate_limit", "configuration")  # What can stop the first.
 GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
 EFFECT_SECONDS = 60.0  # After which the sending of one effect is given up.
 BUILTIN = "builtin-rules-1"
@@ -76,11 +79,12 @@ class Settings(BaseSettings):
         0.8, description="Share of a day's cap from which new cases wait, while those begun go on."
     )
     fallback_model: str = Field("", description="Second model, for when the first cannot answer; empty: none.")
-    fallback_api_key: SecretStr = Field(SecretStr(""), description="Its key; empty: the first model's.")
+    fallback_api_key: SecretStr = Field(
+        SecretStr(""), description="Its key; empty: the first model's, which no other server is ever sent."
+    )
     fallback_base_url: str = Field("", description="Its server; empty: the first model's.")
     fallback_causes: str = Field(
-        "transport timeout provider_error rate_limit configuration",
-        description="Categories of failure that the second model is used for.",
+        " ".join(FALLBACK_CAUSES), description="Categories of failure that the second model is used for."
     )
     http_url: str = Field("", description="Address of your own system's receiver; empty: none. See docs/receiver.md.")
     http_secrets: SecretStr = Field(
@@ -142,6 +146,13 @@ class Settings(BaseSettings):
             raise ValueError("write a URL such as postgresql://user:password@host/name, or leave it empty for SQLite")
         return value
 
+    @field_validator("fallback_causes")
+    @classmethod
+    def _known_causes(cls, value: str) -> str:
+        if unknown := [one for one in value.split() if one not in FALLBACK_CAUSES]:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(FALLBACK_CAUSES)}; write those that count")
+        return value
+
     @field_validator("http_url")
     @classmethod
     def _an_address(cls, value: str) -> str:
@@ -198,6 +209,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _whole_fallback(self) -> "Settings":
+        elsewhere = bool(self.fallback_base_url) and _server(self.fallback_base_url) != _server(self.base_url)
+        if self.fallback_model and elsewhere and not self.fallback_api_key.get_secret_value():
+            raise ValueError(
+                "COUNTERSIGN_FALLBACK_BASE_URL is another server, which the first model's key is not meant for: set "
+                "COUNTERSIGN_FALLBACK_API_KEY (for a server without keys, any word)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_price(self) -> "Settings":
         if (self.price_input is None) != (self.price_output is None):
             raise ValueError("COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT go together: set both or neither")
@@ -246,6 +267,12 @@ class Settings(BaseSettings):
         """Seconds after which a step of this lane is given up, whatever hangs."""
         return self.model_timeout_seconds + GRACE_SECONDS if lane in (MODEL, FALLBACK) else EFFECT_SECONDS
 
+    def address_digest(self, receiver: str) -> str | None:
+        """A short digest of the address that this receiver has now; None where no setting says it."""
+        if receiver != HTTP or not self.http_url:
+            return None
+        return sha256(self.http_url.rstrip("/").encode()).hexdigest()[:16]
+
     @property
     def elsewhere(self) -> frozenset[str]:
         """The causes for which the second model is asked; none without one."""
@@ -255,6 +282,12 @@ class Settings(BaseSettings):
     def uses_model(self) -> bool:
         """Whether a real model is asked. A stray API key alone never sends a case out."""
         return bool(self.model)
+
+
+def _server(url: str) -> tuple[str, str]:
+    """Where a request to this address goes."""
+    parts = urlsplit(url.lower())
+    return parts.scheme, parts.netloc
 
 
 def is_signing_secret(value: str) -> bool:

@@ -158,7 +158,7 @@ def moment(value: str) -> datetime | None:
 
 
 def _plain_number(value: str) -> float | None:
-    return float(value) if re.fullmatch(r"\s*[0-9]{1,15}(\.[0-9]{1,15})?\s*", value, re.ASCII) else None
+    return float(value) if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value, re.ASCII) else None
 
 
 def short_code(value: object) -> str | None:

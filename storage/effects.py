@@ -27,6 +27,7 @@ _BEGIN = (
         state="sending",
         attempts=_EFFECTS.c.attempts + 1,
         first_sent_at=bindparam("first_sent_at"),
+        sent_to=bindparam("sent_to"),
         send_before=bindparam("send_before"),
     )
 )
@@ -62,7 +63,7 @@ def by_case(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, list[Ef
 
 
 def begin_sending(session: Session, *, effects: Sequence[Mapping[str, Any]]) -> None:
-    """One more attempt of each `effect`, which must be planned or being sent, with its horizon."""
+    """One more attempt of each `effect`, which must be planned or being sent, with its horizon and where it goes."""
     if effects and session.connection().execute(_BEGIN, list(effects)).rowcount != len(effects):
         raise RuntimeError("an effect changed under the lock of its case")
 

@@ -428,6 +428,7 @@ class Effect(SQLModel, table=True):
     attempts: int = 0
     planned_at: datetime
     first_sent_at: datetime | None = None
+    sent_to: str | None = Field(default=None, max_length=16)  # Digest of the address, where a setting names it.
     send_before: datetime | None = None
 
 

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import app
-from core import installation, people, seeding
+from core import admission, installation, people, seeding
 from core.errors import StartError
 from core.worker import Worker
 from pages.parts import door, outside, sign_in
@@ -417,6 +417,23 @@ def test_ready_only_with_a_store_and_a_worker_that_looks_for_work(
         assert database.current() is current
     finally:
         worker.stop()
+
+
+def test_ready_says_that_a_lane_is_paused_and_not_by_whom_or_why(
+    client: TestClient, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(sqlite_store.settings, receivers=installation.receivers(sqlite_store.settings))
+    monkeypatch.setattr(app, "_state", {"worker": worker})
+    admission.pause("ledger", "Nora Nobody was paid twice", actor=sqlite_store.lead)
+
+    said = client.get("/readyz")
+
+    assert [(one["name"], one["state"], one["why"]) for one in said.json()["stopped"]] == [
+        ("ledger", "paused", "Paused by a person.")
+    ]
+    assert "Nora" not in said.text
+    [shown] = [one for one in admission.standing(sqlite_store.settings) if one.state == "paused"]
+    assert shown.why.endswith(": Nora Nobody was paid twice")
 
 
 def _away() -> None:

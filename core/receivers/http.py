@@ -23,7 +23,7 @@ from standardwebhooks import Webhook
 from core import clock, errors, money, wire
 from core.outcomes import Answer, Receipt
 from core.receivers import Sending
-from core.settings import Settings
+from core.settings import HTTP, Settings
 from core.workflow import Reversibility
 
 MOST_BYTES: Final = 100_000  # Of an answer; a receipt has some hundred.
@@ -103,7 +103,7 @@ class Http:
     `resolve` looks a name up, and is there for tests.
     """
 
-    name = "http"
+    name = HTTP
     reversibility = Reversibility.REVERSIBLE
     answers: ClassVar[Mapping[tuple[int, str], Meaning]] = ANSWERS
 
@@ -285,7 +285,7 @@ class Http:
                 f"{address} is not in COUNTERSIGN_HTTP_NETWORKS, and elsewhere nothing is sent without TLS; use https, "
                 "or list its network"
             )
-        if not inner.is_global or inner.is_multicast or not address.is_global or address.is_multicast:
+        if not (_is_public(address) and _is_public(inner)):
             return f"{address} is not a public address; if it is meant, list its network in COUNTERSIGN_HTTP_NETWORKS"
         return None
 
@@ -318,6 +318,22 @@ def _address(text: str) -> Address:
 
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+# What is public, by IANA's registries of special-purpose addresses. Our own list: what the library calls global differs
+# from one Python to the next, and misses some.
+_PUBLIC: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("2000::/3"), _NAT64)
+_SPECIAL: Final[Sequence[Network]] = [
+    ipaddress.ip_network(one)
+    for one in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/3", "2001::/23", "2001:db8::/32", "3fff::/20",
+    )
+]  # fmt: skip
+
+
+def _is_public(address: Address) -> bool:
+    return any(address in one for one in _PUBLIC) and not any(address in one for one in _SPECIAL)
 
 
 def _embedded(address: Address) -> Address:

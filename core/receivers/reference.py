@@ -32,6 +32,7 @@ _TABLES = (
     "reference TEXT NOT NULL UNIQUE, reverses TEXT UNIQUE, amount_minor INTEGER, currency TEXT, "
     "payload TEXT NOT NULL, at TEXT NOT NULL)",
 )
+_LOOPBACK = r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?"
 _COLUMNS = "key, kind, reference, reverses, amount_minor, currency, at"
 
 
@@ -78,7 +79,10 @@ class _Receiver:
 
     async def _log(self, request: Request) -> JSONResponse:
         """Everything that was applied, for people: it is only served to the machine itself."""
-        if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
+        # The name counts as well as the peer: a proxy on this machine, or a page in a browser here whose own name was
+        # pointed at it, comes from this machine too.
+        named = re.fullmatch(_LOOPBACK, request.headers.get("host", "").lower())
+        if request.client is None or request.client.host not in ("127.0.0.1", "::1") or named is None:
             return JSONResponse({"code": "loopback_only"}, 403)
         return JSONResponse(await run_in_threadpool(self._entries))
 

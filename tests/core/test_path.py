@@ -266,20 +266,24 @@ def test_a_blocked_lane_spends_no_try(store: Store) -> None:
     assert drive.case(made.case_id).state == "waiting_for_review"
 
 
+@pytest.mark.parametrize("method", ["prompt", "check"])
 def test_a_workflow_that_raises_is_our_failure_and_never_the_models(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret customer words")
 
     made = drive.submit(store)
     with monkeypatch.context() as patched:
-        patched.setattr(workflow.get("refunds"), "check", broken)
+        patched.setattr(workflow.get("refunds"), method, broken)
         drive.step(store.settings)
 
     seen = cases.view(made.case_id, actor=store.lead)
     assert (seen.case.state, seen.case.step, seen.case.category) == ("failed", "propose", "our_bug")
-    assert "ZeroDivisionError" in (seen.attempts[-1].error or "")
+    assert (seen.case.reason or "").startswith("ZeroDivisionError in the workflow")
+    assert (seen.attempts[-1].error or "").startswith("ZeroDivisionError\n")
+    assert "test_path.py:" in (seen.attempts[-1].error or "")
+    assert "secret customer words" not in (seen.attempts[-1].error or "")
     actions.retry(made.case_id, actor=store.lead, settings=store.settings)
     drive.until_idle(store.settings)
     assert drive.case(made.case_id).state == "waiting_for_review"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from core import errors, settings
+from core.outcomes import Category
 from storage import database
 
 
@@ -84,6 +85,43 @@ def test_a_home_with_a_question_mark_is_a_home_like_any_other(tmp_path: Path) ->
     paths = {database.sqlite_path(found.store_url), database.sqlite_path(found.ledger_store_url)}
 
     assert paths == {tmp_path / "what?really" / "countersign.db", tmp_path / "what?really" / "ledger.db"}
+
+
+# --- The second model -----------------------------------------------------------------------------------------------
+
+
+def second_is(monkeypatch: pytest.MonkeyPatch, **changes: str) -> settings.Settings:
+    given = {"MODEL": "first-1", "API_KEY": "sk-first", "FALLBACK_MODEL": "second-1", **changes}
+    for name, value in given.items():
+        monkeypatch.setenv(f"COUNTERSIGN_{name}", value)
+    return settings.load()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://other.example/v1", "http://api.openai.com/v1", "https://api.openai.com:8443/v1"]
+)
+def test_the_first_models_key_is_not_sent_to_another_server(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(errors.StartError, match="COUNTERSIGN_FALLBACK_API_KEY") as refused:
+        second_is(monkeypatch, FALLBACK_BASE_URL=url)
+    own = second_is(monkeypatch, FALLBACK_BASE_URL=url, FALLBACK_API_KEY="sk-second")
+
+    assert "sk-first" not in str(refused.value)
+    assert own.of_lane(settings.FALLBACK).api_key.get_secret_value() == "sk-second"
+
+
+@pytest.mark.parametrize("url", ["", "https://API.openai.com/v2"])
+def test_another_model_of_the_same_server_needs_no_key_of_its_own(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    found = second_is(monkeypatch, FALLBACK_BASE_URL=url)
+
+    assert found.of_lane(settings.FALLBACK).api_key.get_secret_value() == "sk-first"
+
+
+def test_a_cause_that_nothing_stops_for_is_refused_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(errors.StartError, match=r"FALLBACK_CAUSES: .*'timeouts' is none of transport, timeout, "):
+        second_is(monkeypatch, FALLBACK_CAUSES="transport timeouts")
+
+    assert set(settings.FALLBACK_CAUSES) <= set(Category)
+    assert second_is(monkeypatch, FALLBACK_CAUSES="timeout rate_limit").fallback_causes == "timeout rate_limit"
 
 
 # --- A receiver behind HTTP -----------------------------------------------------------------------------------------

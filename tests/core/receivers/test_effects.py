@@ -7,10 +7,25 @@ from uuid import UUID
 
 import pytest
 
-from core import actions, claims, clock, installation, reconcile, record, subject, submissions, verify, workflow
+from core import (
+    actions,
+    claims,
+    clock,
+    doubts,
+    executor,
+    installation,
+    reconcile,
+    record,
+    settling,
+    subject,
+    submissions,
+    verify,
+    workflow,
+)
 from core.actions import Verdict
 from core.receivers import Receiver
 from core.receivers.http import Http
+from core.settling import Finding
 from core.workflows.refunds import RefundRequest
 from storage import database, lanes
 from storage import effects as effect_rows
@@ -48,20 +63,26 @@ class World:
         keeps_keys: bool = True,
         body: RefundRequest | None = None,
     ) -> None:
-        self.store, self.there = store, there
+        self.store = store
         given = {
-            "http_url": there.url, "http_networks": "127.0.0.0/8", "http_keeps_keys": keeps_keys,
-            "effect_attempts": attempts, "http_timeout_seconds": 5.0,
+            "http_networks": "127.0.0.0/8", "http_keeps_keys": keeps_keys, "effect_attempts": attempts,
+            "http_timeout_seconds": 5.0,
         }  # fmt: skip
         secret = type(store.settings.http_secrets)(SECRET)
         self.settings = store.settings.model_copy(update={**given, "http_secrets": secret})
-        self.receivers: dict[str, Receiver] = {"http": Http(self.settings)}
+        self.connect(there)
         subject.connect(installation.connected(self.settings))
         made = submissions.submit(body or drive.request(), actor=store.submitter, settings=self.settings)
         self.case_id: UUID = made.case_id
         drive.until_idle(self.settings, receivers=self.receivers)
         actions.decide(self.case_id, Verdict.APPROVE, actor=store.reviewer, settings=self.settings)
         self.minutes = 0
+
+    def connect(self, there: FaultyReceiver) -> None:
+        """COUNTERSIGN_HTTP_URL is the address of this one from here on."""
+        self.there = there
+        self.settings = self.settings.model_copy(update={"http_url": there.url})
+        self.receivers: dict[str, Receiver] = {"http": Http(self.settings)}
 
     def go(self, times: int = 1) -> "World":
         for _ in range(times):
@@ -161,6 +182,79 @@ def test_a_key_with_other_contents_goes_to_a_person_at_once(sqlite_store: Store,
     assert world.place == "escalated/apply"
     assert "its records and ours differ" in world.reason
     assert [one.path for one in there.came] == ["/apply"]
+
+
+# --- Another address ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[FaultyReceiver]:
+    with FaultyReceiver(tmp_path / "other.db") as receiver:
+        yield receiver
+
+
+def test_what_may_have_arrived_at_one_address_is_neither_sent_to_nor_looked_up_at_another(
+    store: Store, there: FaultyReceiver, other: FaultyReceiver
+) -> None:
+    there.script = ["apply, then drop the line"]
+    world = World(store, there).go()
+    world.connect(other)
+    world.go()
+    in_doubt = (world.place, world.reason)
+    how = {"settings": world.settings, "receivers": world.receivers}
+
+    looked_up = doubts.look_up(world.case_id, actor=store.lead, **how)  # type: ignore[arg-type]
+    taken_over = reconcile.look_up_doubts(**how, now=clock.now())  # type: ignore[arg-type]
+    compared = reconcile.run(**how)  # type: ignore[arg-type]
+    for lead in (store.lead, store.other_lead):
+        settling.settle(world.case_id, Finding.RESEND, "It still knows the key.", actor=lead)
+    world.go()
+
+    assert in_doubt == (world.place, world.reason) == ("escalated/apply", executor.ELSEWHERE)
+    assert "has another address than this was sent to, and was not asked" in looked_up.message
+    assert (taken_over, compared.compared, compared.findings) == (0, 0, ())
+    assert other.came == []
+    assert world.holds()
+
+    world.connect(there)  # As it was: there it is known.
+    assert reconcile.look_up_doubts(settings=world.settings, receivers=world.receivers, now=clock.now()) == 1
+    assert world.place == "completed/apply"
+    assert list(there.applied().values()) == [ONCE]
+    assert world.holds()
+
+
+def test_what_surely_did_not_arrive_goes_to_the_new_address(
+    store: Store, there: FaultyReceiver, other: FaultyReceiver
+) -> None:
+    there.script = ["404"]
+    world = World(store, there).go()
+    there.down()
+    world.go()
+
+    world.connect(other)
+    world.go()
+
+    assert world.place == "completed/apply"
+    assert list(other.applied().values()) == [ONCE]
+    assert reconcile.run(settings=world.settings, receivers=world.receivers).compared == 1
+    assert world.holds()
+
+
+def test_a_lane_is_not_kept_waiting_by_a_probe_that_is_not_sent(
+    store: Store, there: FaultyReceiver, other: FaultyReceiver
+) -> None:
+    there.script = ["drop the line", "drop the line"]
+    world = World(store, there).go(2)
+    world.connect(other)
+
+    world.go()
+
+    with database.reading() as session:
+        lane = lanes.get(session, name="http")
+    assert lane is not None
+    assert world.place == "escalated/apply"
+    assert lane.stopped_at is not None
+    assert lane.probe is None
 
 
 # E6, E7

@@ -430,7 +430,9 @@ def test_no_proxy_is_asked(there: FaultyReceiver, monkeypatch: pytest.MonkeyPatc
     "address",
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-        "::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::",
+        "192.0.0.192", "192.88.99.1", "198.18.0.1", "240.0.0.1", "255.255.255.255", "::1", "fe80::1%eth0", "fc00::1",
+        "fec0::1", "::ffff:127.0.0.1", "::ffff:0:127.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "64:ff9b:1::a9fe:a9fe",
+        "2002:7f00:1::", "2001:0:7f00:1::", "2001:20::1", "2001:db8::1", "3fff::1", "5f00::1", "ff0e::1", "::",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_public_is_refused_and_never_called(address: str) -> None:
@@ -443,6 +445,19 @@ def test_an_address_that_is_not_public_is_refused_and_never_called(address: str)
         assert elsewhere.called == 0
     assert answer.kind == "misconfigured"
     assert "COUNTERSIGN_HTTP_NETWORKS" in answer.detail
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "203.0.114.7", "2606:4700:4700::1111", "2a00:1450::1", "64:ff9b::808:808", "2002:808:808::1"],
+)
+def test_a_public_address_is_called(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    connected = _watch_connections(monkeypatch, refuse=True)
+    receiver = Http(settings("https://pay.example", http_networks=""), resolve=lambda *_: [address])
+
+    receiver.apply(sending())
+
+    assert connected == [address]
 
 
 def test_one_bad_address_among_good_ones_refuses_all() -> None:

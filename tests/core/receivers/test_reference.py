@@ -44,8 +44,9 @@ def signed(
     }
 
 
-def asking(*secrets: str, file: Path, host: str = "127.0.0.1") -> Ask:
-    client = TestClient(reference.app(secrets or (SECRET,), str(file)), client=(host, 50_000))
+def asking(*secrets: str, file: Path, host: str = "127.0.0.1", named: str = "127.0.0.1:8600") -> Ask:
+    receiver = reference.app(secrets or (SECRET,), str(file))
+    client = TestClient(receiver, base_url=f"http://{named}", client=(host, 50_000))
 
     def ask(kind: str, key: str = KEY, payload: object = PAYLOAD, **how: Any) -> tuple[int, dict[str, Any]]:
         if kind == "log":
@@ -191,6 +192,18 @@ def test_a_request_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
 
 def test_its_log_is_for_the_machine_itself(tmp_path: Path) -> None:
     assert asking(file=tmp_path / "receiver.db", host="203.0.114.7")("log") == (403, {"code": "loopback_only"})
+
+
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        ("127.0.0.1", 200), ("localhost:8600", 200), ("LocalHost", 200), ("[::1]:8600", 200),
+        ("pay.example.com", 403), ("evil.example:8600", 403), ("127.0.0.1.evil.example", 403), ("203.0.114.7", 403),
+    ],
+)  # fmt: skip
+def test_its_log_is_served_under_the_machines_own_name_alone(tmp_path: Path, named: str, status: int) -> None:
+    """A proxy on this machine, or a page in a browser here whose name was pointed at it, is a peer on loopback too."""
+    assert asking(file=tmp_path / "receiver.db", named=named)("log")[0] == status
 
 
 def test_the_same_key_from_many_at_once_is_applied_once(ask: Ask) -> None:
