@@ -95,7 +95,7 @@ def ask(session: Session, *, lane: str, limit: int, settings: Settings, now: dat
     through = _through(session, lane, limit, settings, now)
     if through.limit == 0 and calls_a_model:
         row = _row(session, lane)
-        if row.paused_at is None and row.stopped_by in settings.elsewhere:
+        if row.paused_at is None and row.stopped_by in settings.fallback_for:
             return _through(session, FALLBACK, limit, settings, now)
     return through
 

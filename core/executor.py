@@ -91,7 +91,7 @@ class Limits:
     effect_attempts: int
     call_seconds: float
     max_tokens: int
-    elsewhere: frozenset[str] = frozenset()  # The categories for which a second model may be asked.
+    fallback_for: frozenset[str] = frozenset()  # The categories for which a second model may be asked.
 
 
 async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> Ran:
@@ -121,7 +121,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             rng=rng,
             earlier=work.earlier,
             probe=work.probe,
-            elsewhere=work.lane == MODEL and reply.category in limits.elsewhere,
+            has_fallback=work.lane == MODEL and reply.category in limits.fallback_for,
         )
     except Exception as error:
         outcome = Broken(RAISED.format(type(error).__name__), logs.without_words(error))

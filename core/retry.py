@@ -37,19 +37,19 @@ def decide(
     rng: Chance,
     earlier: Sequence[str] = (),
     probe: bool = False,
-    elsewhere: bool = False,
+    has_fallback: bool = False,
 ) -> Later | ToPerson:
     """What to do about a reply that is not ok.
 
     `tries` counts the tries of this step that were used up, this one included; `limit` is how many there may be.
     `earlier` names the kinds of the earlier ones: an invalid answer is asked for once more, and one that was cut
     off once more with the limit of `token_limit`. A try is not used up that failed only because the provider asks us
-    to wait, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together. With `elsewhere`
+    to wait, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together. With `has_fallback`
     a second model may answer meanwhile, so the case does not wait for as long as the first one asks: its lane does.
 
     Raises ValueError for a reply that is ok.
     """
-    asked = None if elsewhere else reply.retry_after
+    asked = None if has_fallback else reply.retry_after
     alike = 1 + list(earlier).count(reply.kind)
     category = reply.category or Category.UNKNOWN
     match reply.kind:

@@ -274,7 +274,7 @@ class Settings(BaseSettings):
         return sha256(self.http_url.rstrip("/").encode()).hexdigest()[:16]
 
     @property
-    def elsewhere(self) -> frozenset[str]:
+    def fallback_for(self) -> frozenset[str]:
         """The causes for which the second model is asked; none without one."""
         return frozenset(self.fallback_causes.split() if self.fallback_model else ())
 

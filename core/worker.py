@@ -78,7 +78,7 @@ class Worker:
             settings.effect_attempts,
             settings.model_timeout_seconds,
             settings.model_max_tokens,
-            settings.elsewhere,
+            settings.fallback_for,
         )
         self._model_lane = ModelLane(
             models,

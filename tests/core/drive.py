@@ -85,7 +85,7 @@ def run(
     work: ToPropose | ToSend, settings: Settings, ask: Callable[..., Any], receivers: Mapping[str, Receiver]
 ) -> Ran:
     """Execute one claimed step."""
-    limits = Limits(settings.attempts, settings.effect_attempts, 5, 500, settings.elsewhere)
+    limits = Limits(settings.attempts, settings.effect_attempts, 5, 500, settings.fallback_for)
     if isinstance(work, ToPropose):
         return asyncio.run(executor.propose(work, ask=ask, limits=limits, rng=Random(1)))
     return executor.send(work, receivers=receivers, limits=limits, rng=Random(1))

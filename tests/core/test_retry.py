@@ -193,7 +193,7 @@ def test_a_provider_that_names_a_time_costs_no_try_and_a_second_model_is_not_kep
     reply = Reply(Kind.TRANSIENT, category=Category.PROVIDER, retry_after=900.0, detail="503")
     how: dict[str, Any] = {"tries": 3, "limit": 3, "now": NOW, "deadline": NOW + HOUR, "rng": LEAST}
 
-    alone, beside = retry.decide(reply, **how), retry.decide(reply, **how, elsewhere=True)
+    alone, beside = retry.decide(reply, **how), retry.decide(reply, **how, has_fallback=True)
 
     assert isinstance(alone, Later)
     assert (wait(alone), alone.spent) == (900, False)
