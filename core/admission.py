@@ -26,7 +26,7 @@ from storage import database, events, lanes, workers
 from storage import people as people_rows
 from storage.tables import Lane, LaneAct
 
-_CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "goes on"}
+_CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "resumed"}
 MINUTE: Final = timedelta(minutes=1)
 LONG: Final = timedelta(minutes=15)  # That a lane is stopped, after which somebody should ask.
 _rng = Random()

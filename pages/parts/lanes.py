@@ -64,7 +64,7 @@ def changes(found: Sequence[admission.Change]) -> None:
         st.caption("No way out was ever stopped or paused.")
         return
     rows = [
-        (times.local(one.at), one.lane, f"{one.what}, by {one.who}" if one.who else one.what, one.why) for one in found
+        (times.local(one.at), one.lane, f"{one.what} by {one.who}" if one.who else one.what, one.why) for one in found
     ]
     plain.table(("Time", "Lane", "What", "Why"), rows)
 

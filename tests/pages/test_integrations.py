@@ -33,9 +33,9 @@ def test_a_lane_is_paused_and_resumed_with_reasons_and_every_page_says_it(visit:
     again.button(key="panel.resume.ledger.confirm").click().run()
     assert {one.state for one in admission.standing(sqlite_store.settings)} == {"open"}
     lately = [(one.lane, one.what, one.who, one.why) for one in admission.lately(sqlite_store.auditor)]
-    assert lately == [("ledger", "goes on", "Lead", "Done."), ("ledger", "paused", "Lead", "Stock-taking.")]
+    assert lately == [("ledger", "resumed", "Lead", "Done."), ("ledger", "paused", "Lead", "Stock-taking.")]
     shown = words(again)
-    assert "paused, by Lead" in shown
+    assert "paused by Lead" in shown
     assert "Stock-taking." in shown
     assert admission.lately(sqlite_store.reviewer) == []
 
