@@ -420,7 +420,7 @@ def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datet
     the case has gone on meanwhile, or an earlier effect of it is still to be sent."""
     answer = Answer("applied", receipt=receipt, detail="It was found at the receiver by its key; nothing was sent.")
     try:
-        taken = _claim(effect_id, now)
+        taken = _claim(effect_id, receipt, now)
         if taken is None:
             return None
         work, number = taken
@@ -432,7 +432,7 @@ def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datet
 
 
 @database.rerun
-def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
+def _claim(effect_id: UUID, receipt: Receipt, now: datetime) -> tuple[ToSend, int] | None:
     """Take the case of this effect as a worker would, due or not; one in doubt goes on from there first."""
     by = Actor("worker", HOLDER)
     with database.transaction() as session:
@@ -442,6 +442,8 @@ def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
             return None
         planned = effect_rows.of_cases(session, case_ids=[case.id])
         effect = next(one for one in planned if one.id == effect_id)
+        if not _is_proof(session, effect, receipt):
+            return None
         if effect.state == "in_doubt" and (resume := _RESUME.get(moves.place_of(case))) is not None:
             effect_rows.change(session, effect_id=effect.id, states=("in_doubt",), values={"state": "sending"})
             session.refresh(effect)
@@ -454,6 +456,13 @@ def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
         put = {"holder": HOLDER, "beat": 0, "epoch": case.epoch + 1}
         moves.move(session, [Move(case, Verb.CLAIM, Place(State.PROCESSING, Step(case.step)), by, {}, put)], now=now)
         return _begun(session, case, effect, eligible_at, now), case.number
+
+
+def _is_proof(session: Session, one: Effect, receipt: Receipt) -> bool:
+    """Whether this receipt, which contradicts nothing, proves that the effect was applied whole."""
+    named = effect_rows.referenced(session, receivers=[one.receiver], references=[receipt.reference])
+    owner, _ = named.get((one.receiver, receipt.reference), (one.id, 0))
+    return owner == one.id
 
 
 _RESUME: Mapping[Place, tuple[Verb, Place]] = {

@@ -1,6 +1,6 @@
 """Statements over effects and their receipts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -85,6 +85,23 @@ def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:
     """The receipts of a case by the id of their effect."""
     rows = session.exec(select(Receipt).join(Effect).where(Effect.case_id == case_id)).all()
     return {row.effect_id: row for row in rows}
+
+
+def referenced(
+    session: Session, *, receivers: Collection[str], references: Collection[str]
+) -> dict[tuple[str, str], tuple[UUID, int]]:
+    """The effect that each of these references is a receipt of, and the number of its case; by receiver and
+    reference."""
+    if not references:
+        return {}
+    statement = (
+        select(Receipt.receiver, Receipt.reference, Receipt.effect_id, Case.number)
+        .join(Effect, col(Effect.id) == col(Receipt.effect_id))
+        .join(Case, col(Case.id) == col(Effect.case_id))
+        .where(col(Receipt.receiver).in_(receivers), col(Receipt.reference).in_(references))
+    )
+    found = session.exec(statement).all()
+    return {(receiver, reference): (effect_id, number) for receiver, reference, effect_id, number in found}
 
 
 def change(session: Session, *, effect_id: UUID, states: Sequence[str], values: Mapping[str, Any]) -> bool:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, settling, submissions, verify, workflow
+from core import actions, cases, claims, clock, errors, reconcile, record, settling, submissions, verify, workflow
 from core.actions import Verdict
 from core.outcomes import Answer, Receipt
 from core.receivers import USUAL_RETENTION, Sending
@@ -313,6 +314,45 @@ def test_a_case_that_only_a_lead_can_free_is_in_a_leads_list(store: Store) -> No
 
     assert [row.case.number for row in cases.stuck(store.lead)] == [made.number]
     assert cases.stuck(store.reviewer) == []
+
+
+class Repeats(Receiver):
+    """Gives everything that it applies the same reference, asked again as well."""
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "T-1", {"amount_minor": 200, "currency": "EUR"})
+
+    def _answer(self, kind: str, key: str, payload: str) -> Answer:
+        answer = super()._answer(kind, key, payload)
+        return replace(answer, receipt=Receipt(key, "T-1")) if answer.receipt else answer
+
+
+def test_a_receipt_that_is_another_effects_is_said_to_be_no_proof_and_nothing_is_sent_again(store: Store) -> None:
+    receiver = Repeats()
+    made, go = approved(store, receiver)
+    go()
+    go()
+
+    assert place(made) == "escalated/apply"
+    assert "but the receipt's reference T-1 belongs to case 1." in (drive.case(made.case_id).reason or "")
+    assert receiver.sent == ["apply 1", "apply 2"]
+    assert reconcile.look_up_doubts(settings=store.settings, receivers={"two": receiver}, now=clock.now()) == 0
+    assert place(made) == "escalated/apply"
+    holds()
+
+
+def test_of_two_receipts_with_one_reference_that_are_recorded_together_one_is_believed(store: Store) -> None:
+    receiver = Repeats()
+    request = submissions.read_request("two", {"what": "more"})
+    second = submissions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="two")
+    first, _ = approved(store, receiver)
+    actions.decide(second.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+
+    runs = [drive.run(work, store.settings, drive.says(), {"two": receiver}) for work in drive.claim(store.settings)]
+    record.record_all(runs, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+
+    assert sorted(map(place, (first, second))) == ["escalated/apply", "retrying/apply"]
+    holds()
 
 
 def test_a_worker_that_dies_in_every_send_ends_with_a_person_not_with_a_loop(store: Store) -> None:
