@@ -21,6 +21,7 @@ from core.workflow import Reversibility
 from storage import effects, installations, reconciling
 from storage.tables import Case, Decision, Effect, Installation, Receipt
 
+QUIET = timedelta(minutes=10)  # Longer than a request lives: a receiver refuses one that was signed 5 minutes before.
 MARGIN = timedelta(hours=4)  # Before a receiver may have forgotten a key, in which it is not sent again any more.
 
 
@@ -175,6 +176,23 @@ def require_known(doubtful: Sequence[Effect], now: datetime) -> None:
             "The receiver may have forgotten the key, so it cannot be sent again safely. Look it up there: if it was "
             "not applied, settle it as that, and a retry sends it with a new key."
         )
+
+
+def require_quiet(session: Session, doubtful: Sequence[Effect], now: datetime) -> None:
+    """Raise `ActionError` while a request may still be under way: then "not there" proves nothing, and a new key would
+    do it twice."""
+    quiet = quiet_from(session, doubtful)
+    if quiet is not None and now < quiet:
+        raise errors.ActionError(
+            f"What was sent may still be under way. It can be found not applied from {quiet:%H:%M:%S} UTC on; look it "
+            "up there after that."
+        )
+
+
+def quiet_from(session: Session, doubtful: Sequence[Effect]) -> datetime | None:
+    """From when on no request of these can be under way any more; None: none was sent."""
+    last = effects.last_sent(session, effect_ids=[one.id for one in doubtful])
+    return last + QUIET if last is not None else None
 
 
 def _payload(frozen: str) -> Mapping[str, Any]:

@@ -33,7 +33,6 @@ from storage.tables import Attempt, Case, Effect
 log = structlog.get_logger()
 
 HOLDER = "reconciliation"
-MOST_DOUBTS = 500
 OPEN = ("planned", "sending", "in_doubt")
 DERIVED = tuple(product((1, 2, 3), (1, 2, 3), ("apply", "undo")))  # Revision, ordinal, kind: whose key may this be?
 
@@ -387,12 +386,8 @@ def look_up_doubts(*, settings: Settings, receivers: Mapping[str, Receiver], now
     """Ask receivers for the effects in doubt, by key; what they hold is taken over as applied, what they do not hold
     may still be on its way and stays with people. Returns how many were taken over."""
     with database.reading() as session:
-        stuck = [case.id for case in cases.stuck(session, limit=MOST_DOUBTS)]
         doubtful = [
-            (one.id, one.receiver, one.key)
-            for planned in effect_rows.by_case(session, case_ids=stuck).values()
-            for one in planned
-            if one.state == "in_doubt" and one.receiver in receivers
+            (one.id, one.receiver, one.key) for one, _ in effect_rows.in_doubt(session) if one.receiver in receivers
         ]
     taken = 0
     for effect_id, name, key in doubtful:

@@ -5,13 +5,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from core import acting, actions, effects, errors, lifecycle, subject
+from sqlmodel import Session
+
+from core import acting, actions, effects, errors, lifecycle, people, subject
 from core.acting import LONGEST_NOTE, Acting, Done
 from core.lifecycle import Place, Step, Verb
-from core.permissions import Act, Who
+from core.permissions import Act, Who, may
 from storage import cases
 from storage import effects as effect_rows
-from storage.tables import Decision, Effect
+from storage import people as people_rows
+from storage.tables import Case, Decision, Effect
 
 
 class Finding(StrEnum):
@@ -46,8 +49,10 @@ def settle(
             )
         if finding is Finding.RESEND:
             effects.require_known(doubtful, a.now)
+        if finding is Finding.NOT_APPLIED:
+            effects.require_quiet(a.session, doubtful, a.now)
         values = {"finding": str(finding)}
-        first = cases.first_finding(a.session, case_id=a.case.id, version=a.case.version)
+        first = first_finding(a.session, a.case)
         if first is None or first.person_id == actor.id or (first.values or {}) != values:
             decision = a.enter("settle", evidence, values=values)
             a.note("settle_first", acting.facts_of(decision) | values)
@@ -56,6 +61,13 @@ def settle(
         return _settle(a, finding, doubtful, decision)
 
     return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
+
+
+def first_finding(session: Session, case: Case) -> Decision | None:
+    """The finding that waits for a second person; one of somebody who may not settle any more does not count."""
+    found = cases.first_finding(session, case_id=case.id, version=case.version)
+    person = people_rows.get(session, person_id=found.person_id) if found and found.person_id else None
+    return found if person is not None and may(people.who(person), Act.SETTLE) is None else None
 
 
 def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decision) -> str:

@@ -35,6 +35,8 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
         rows += [("Sent", f"{doubt.tries} times"), ("Same key can be sent again", resend)]
+        if doubt.not_applied_from:
+            rows += [("Can be found not applied", f"from {times.local(doubt.not_applied_from)} on")]
         rows += [("First finding", doubt.first_finding or "nobody yet; two leads must find the same")]
         plain.facts(rows)
 

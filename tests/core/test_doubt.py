@@ -110,8 +110,9 @@ def place(made: Submitted) -> str:
 
 
 def both_find(store: Store, made: Submitted, finding: Finding) -> None:
+    now = clock.now() + timedelta(hours=2) if finding is Finding.NOT_APPLIED else None
     for lead in (store.lead, store.other_lead):
-        settling.settle(made.case_id, finding, "I looked.", actor=lead)
+        settling.settle(made.case_id, finding, "I looked.", actor=lead, now=now)
 
 
 def holds() -> None:
@@ -247,9 +248,10 @@ def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store
     assert place(made) == "escalated/apply"
 
     settling.settle(made.case_id, Finding.APPLIED, "I thought so.", actor=store.lead)
-    settling.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead)
+    later = clock.now() + timedelta(hours=2)
+    settling.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead, now=later)
     between = place(made)
-    settling.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead)
+    settling.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead, now=later)
 
     assert between == "escalated/apply"
     assert place(made) == "failed/apply"
