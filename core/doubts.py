@@ -86,7 +86,10 @@ def _first_finding(session: Session, case: Case) -> str:
     first = settling.first_finding(session, case)
     if first is None or first.person_id is None:
         return ""
-    finding = str((first.values or {}).get("finding", "")).replace("_", " ")
+    values = first.values or {}
+    finding = str(values.get("finding", "")).replace("_", " ")
+    if "reference" in values:
+        finding += f" as {values['reference']}"
     return f"{finding}, by {people_rows.names(session, ids=[first.person_id])[first.person_id]}"
 
 

@@ -66,6 +66,9 @@ def settle_panel(case_id: UUID, number: int, version: int, *, can_resend: bool, 
         confirm="Record the finding",
         hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
         choices=("What did you find?", [str(one) for one in offered], lambda one: FINDINGS[Finding(one)]),
+        more=("Its reference there, if it was applied", "Such as R-1; a rollback needs it", settling.LONGEST_REFERENCE),
         do=lambda words: settling.settle(case_id, Finding.APPLIED, words, actor=who, version=version),
-        do_choice=lambda chosen, words: settling.settle(case_id, Finding(chosen), words, actor=who, version=version),
+        do_choice=lambda chosen, words, reference: settling.settle(
+            case_id, Finding(chosen), words, actor=who, reference=reference, version=version
+        ),
     )

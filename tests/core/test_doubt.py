@@ -265,13 +265,26 @@ def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store
 def test_a_rollback_can_be_wished_for_after_a_first_finding(store: Store) -> None:
     made, go = approved(store, Receiver("unknown", "refused"))
     go()
-    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead)
+    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference="T-9")
 
     wished = actions.roll_back(made.case_id, "Anyway.", actor=store.lead)
-    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead, reference="T-9")
 
     assert "as soon as it is" in wished.message
     assert place(made) == "pending/undo"
+
+
+def test_a_wish_for_a_rollback_that_needs_a_reference_nobody_named_is_dropped_and_said(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    actions.roll_back(made.case_id, "Anyway.", actor=store.lead)
+
+    both_find(store, made, Finding.APPLIED)
+
+    case = drive.case(made.case_id)
+    assert (place(made), case.rollback_decision) == ("completed/apply", None)
+    assert (case.reason or "").startswith("Settled: it was applied. It was to be rolled back. Two people settled")
+    holds()
 
 
 def test_what_cannot_be_undone_is_not_promised_to_be(store: Store) -> None:

@@ -172,3 +172,45 @@ def test_not_applied_is_not_believed_while_a_request_may_still_be_under_way(stor
         settling.settle(case_id, Finding.NOT_APPLIED, "Not in its list.", actor=lead, now=later)
 
     assert drive.case(case_id).state == "failed"
+
+
+def test_what_was_settled_as_applied_is_rolled_back_by_the_reference_that_both_named(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    reference = own(store).transfers()[0].reference
+    settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
+    unnamed = settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+    settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
+    (listed,) = doubts.listed(store.lead)
+    settled = settling.settle(case_id, Finding.APPLIED, "Yes.", actor=store.other_lead, reference=reference)
+
+    actions.roll_back(case_id, "Wrong.", actor=store.lead)
+    drive.until_idle(store.settings)
+
+    assert (unnamed.state, settled.state) == ("escalated", "completed")
+    assert listed.first_finding == f"applied as {reference}, by Lead"
+    assert drive.case(case_id).state == "rolled_back"
+    assert set(own(store).balances().values()) == {0}
+    assert verify.verify(ledger=own(store)).holds
+
+
+def test_what_was_settled_as_applied_without_a_reference_is_not_sent_to_be_undone(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    for lead in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=lead)
+
+    with pytest.raises(errors.ActionError, match="Undo it at the receiver by hand"):
+        actions.roll_back(case_id, "Wrong.", actor=store.lead)
+
+    assert drive.case(case_id).state == "completed"
+    assert not cases.has_undo(cases.view(case_id, actor=store.lead))
+
+
+def test_a_reference_that_another_case_has_is_not_taken(store: Store) -> None:
+    sent(store, drive.Scripted(own(store)), "b")
+    reference = own(store).transfers()[0].reference
+    case_id = lose(store, Forgetful)
+
+    with pytest.raises(errors.ActionError, match=f"{reference} belongs to case 1 already"):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
+    with pytest.raises(errors.Incomplete, match="one line"):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference="R-1\nR-2")
