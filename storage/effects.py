@@ -145,6 +145,12 @@ def unknown_attempts(session: Session, *, effect_ids: Sequence[UUID]) -> set[UUI
     return {one for one in found if one is not None}
 
 
+def was_otherwise(session: Session, *, effect_id: UUID) -> bool:
+    """Whether its receiver once said that it holds a part of it, or other contents with its key."""
+    found = select(Attempt.id).where(Attempt.effect_id == effect_id, col(Attempt.kind).in_(("partial", "broken")))
+    return session.exec(found.limit(1)).first() is not None
+
+
 def last_sent(session: Session, *, effect_ids: Sequence[UUID]) -> datetime | None:
     """When the latest attempt at one of these effects began; None: there was none."""
     return session.exec(select(func.max(Attempt.started_at)).where(col(Attempt.effect_id).in_(effect_ids))).one()

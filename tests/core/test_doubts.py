@@ -1,14 +1,16 @@
 """Effects in doubt: listed with what is known, looked up at the receiver, taken over where it holds them."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 import pytest
 
 from core import actions, cases, clock, doubts, effects, errors, people, reconcile, settling, verify
-from core.outcomes import Receipt
+from core.outcomes import Answer, Receipt
 from core.permissions import Role
-from core.receivers import Receiver
+from core.receivers import Receiver, Sending
 from core.receivers.ledger import Ledger
 from core.settling import Finding
 from core.worker import Worker
@@ -214,3 +216,33 @@ def test_a_reference_that_another_case_has_is_not_taken(store: Store) -> None:
         settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
     with pytest.raises(errors.Incomplete, match="one line"):
         settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference="R-1\nR-2")
+
+
+class InPart(drive.Scripted):
+    """Applies a part, and asked again names what `then` says."""
+
+    then: Mapping[str, object] = MappingProxyType({})
+
+    def apply(self, sending: Sending) -> Answer:
+        return Answer("partial", Receipt(sending.key, "R-9"), "10.00 EUR of 49.90 EUR")
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "R-9", self.then)
+
+
+@pytest.mark.parametrize(
+    ("then", "state"),
+    [({}, "escalated"), ({"amount_minor": 1000, "currency": "EUR"}, "escalated"),
+     ({"amount_minor": 4990, "currency": "EUR"}, "completed")],
+)  # fmt: skip
+def test_a_part_that_was_applied_is_taken_for_the_whole_only_when_the_receiver_names_it(
+    store: Store, then: dict[str, object], state: str
+) -> None:
+    case_id = lose(store, InPart)
+    receiver = InPart(own(store))
+    receiver.then = then
+
+    reconcile.look_up_doubts(settings=store.settings, receivers={"ledger": receiver}, now=clock.now())
+    reconcile.run(settings=store.settings, receivers={"ledger": receiver})
+
+    assert drive.case(case_id).state == state
