@@ -74,6 +74,7 @@ class Report:
     taken_over: tuple[int, ...]  # Numbers of cases.
     to_send: int  # Effects that the receivers do not hold; they leave with the keys that they have.
     to_people: int  # After a restore: may have left, and nobody can say.
+    unasked: tuple[str, ...]  # Why receivers that keep no keys said nothing.
     findings: tuple[Finding, ...]
     was_restored: bool
     is_restored: bool
@@ -81,7 +82,8 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         return {
             "compared": self.compared, "taken_over": list(self.taken_over), "to_send": self.to_send,
-            "to_people": self.to_people, "findings": [one.as_json() for one in self.findings],
+            "to_people": self.to_people, "unasked": list(self.unasked),
+            "findings": [one.as_json() for one in self.findings],
             "was_restored": self.was_restored, "is_restored": self.is_restored,
         }  # fmt: skip
 
@@ -96,7 +98,7 @@ class Report:
                 f"{self.to_people:,} effects may have left after the backup, to receivers that keep no keys: they "
                 "are not sent, and people find out what became of them."
             )
-        lines += [f"{one.difference}: {one.sentence}" for one in self.findings]
+        lines += [*self.unasked, *(f"{one.difference}: {one.sentence}" for one in self.findings)]
         lines.append("Nothing differs." if not self.findings else f"{len(self.findings)} differences are for people.")
         if self.is_restored:
             lines.append("Still in restored mode: nothing is sent until every receiver that keeps keys has answered.")
@@ -146,6 +148,7 @@ def run(
         taken_over=tuple(dict.fromkeys(taken_over)),
         to_send=found.to_send,
         to_people=len(found.unsure) if was_restored else 0,
+        unasked=tuple(found.unasked),
         findings=tuple(found.findings),
         was_restored=was_restored,
         is_restored=was_restored and not left,
@@ -264,6 +267,7 @@ class _Found:
     keep_back: list[UUID] = field(default_factory=list)
     unsure: list[UUID] = field(default_factory=list)  # After a restore: may have left, and nobody can say.
     horizons: list[tuple[UUID, datetime]] = field(default_factory=list)  # Until when these may be sent.
+    unasked: list[str] = field(default_factory=list)  # Of receivers that keep no keys: why nothing is known.
     findings: list[Finding] = field(default_factory=list)
     about: list[tuple[Finding, UUID, dict[str, Any]]] = field(default_factory=list)  # With their case and their facts.
 
@@ -318,7 +322,11 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
         elif one.id in asked.here and (name in asked.blind or name not in asked.silent):
             _may_have_left(found, one, asked)  # Else it was planned since we asked, or restored mode does not end.
     for name, how in asked.silent.items():
-        found.add(Finding(Difference.NOT_ASKED, name, f"The receiver {name} {how}."), None)
+        sentence = f"The receiver {name} {how}."
+        if name in asked.blind:
+            found.unasked.append(sentence)  # It never promised that it can be asked: no difference.
+        else:
+            found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
     for name, why in {name: why for (name, _), why in asked.unanswered.items() if name not in asked.silent}.items():
         number = sum(whose == name for whose, _ in asked.unanswered)
         sentence = f"The receiver {name} did not say of {number:,} keys of ours whether it holds them ({why})."
