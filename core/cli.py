@@ -596,13 +596,18 @@ def settle(
     finding: Finding,
     as_: As,
     evidence: Annotated[str, typer.Option("--evidence", metavar="TEXT", help="What was found, and where.")],
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="ID", help="The receiver's own, if applied; a rollback needs it.")
+    ] = "",
     version: Version = None,
     as_json: Json = False,
 ) -> None:
     """Settle an effect in doubt; takes effect when a second lead finds the same."""
     with _opened():
         _done(
-            lambda actor: settling.settle(cases.resolve(id_), finding, evidence, actor=actor, version=version),
+            lambda actor: settling.settle(
+                cases.resolve(id_), finding, evidence, actor=actor, reference=reference, version=version
+            ),
             as_,
             as_json,
         )

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from core import acting, clock, effects, errors, money, moves, outage, reconcile
+from sqlmodel import Session
+
+from core import acting, clock, effects, errors, money, moves, outage, reconcile, settling
 from core.acting import Done
 from core.moves import Note
 from core.people import fresh
@@ -15,6 +17,7 @@ from core.settings import Settings
 from storage import cases, database
 from storage import effects as effect_rows
 from storage import people as people_rows
+from storage.tables import Case
 
 MOST = 200
 
@@ -37,6 +40,7 @@ class Doubt:
     tries: int
     resend_until: datetime | None
     can_resend: bool
+    not_applied_from: datetime | None  # Until then it may still be under way; None: it is past.
     first_finding: str  # What a first lead found, and who; empty: nobody yet.
 
     def as_json(self) -> dict[str, object]:
@@ -46,41 +50,54 @@ class Doubt:
             "owner": "a lead", "since": self.since.isoformat(), "reason": self.reason,
             "last_answer": self.last_answer, "tries": self.tries,
             "resend_until": self.resend_until.isoformat() if self.resend_until else None,
-            "can_resend": self.can_resend, "first_finding": self.first_finding,
+            "can_resend": self.can_resend,
+            "not_applied_from": self.not_applied_from.isoformat() if self.not_applied_from else None,
+            "first_finding": self.first_finding,
         }  # fmt: skip
 
 
 @outage.remembered
 def listed(actor: Who | None, now: datetime | None = None) -> list[Doubt]:
-    """Every effect in doubt, the oldest first. `actor` is None on the host's command line; who may not see
-    lanes sees none."""
+    """The effects in doubt, the oldest first, at most `MOST` of `count`. `actor` is None on the host's command line;
+    who may not see lanes sees none."""
     moment = now or clock.now()
     found: list[Doubt] = []
     with database.reading() as session:
         if actor is not None and may(fresh(session, actor), Act.SEE_LANES) is not None:
             return found
-        stuck = {one.id: one for one in cases.stuck(session, limit=MOST)}
-        planned = effect_rows.by_case(session, case_ids=list(stuck))
-        for case in stuck.values():
-            attempts = cases.attempts(session, case_id=case.id)
-            first = cases.first_finding(session, case_id=case.id, version=case.version)
-            who = people_rows.names(session, ids=[first.person_id]) if first and first.person_id else {}
-            for effect in planned.get(case.id, ()):
-                if effect.state != "in_doubt":
-                    continue
-                own = [one for one in attempts if one.effect_id == effect.id]
-                finding = str((first.values or {}).get("finding", "")).replace("_", " ") if first else ""
-                found.append(
-                    Doubt(
-                        case.id, case.number, case.version, effect.kind, effect.receiver, effect.key, effect.sentence,
-                        money.show(effect.amount_minor, effect.currency) if effect.amount_minor else "",
-                        case.since, case.reason or "", (own[-1].error or own[-1].kind) if own else "",
-                        effect.attempts, effect.send_before,
-                        effect.send_before is not None and moment < effect.send_before,
-                        f"{finding}, by {next(iter(who.values()), 'somebody')}" if first else "",
-                    )
-                )  # fmt: skip
+        for effect, case in effect_rows.in_doubt(session, limit=MOST):
+            quiet_from = effects.quiet_from(session, [effect])
+            own = [one for one in cases.attempts(session, case_id=case.id) if one.effect_id == effect.id]
+            found.append(
+                Doubt(
+                    case.id, case.number, case.version, effect.kind, effect.receiver, effect.key, effect.sentence,
+                    money.show(effect.amount_minor, effect.currency) if effect.amount_minor else "",
+                    case.since, case.reason or "", (own[-1].error or own[-1].kind) if own else "",
+                    effect.attempts, effect.send_before,
+                    effect.send_before is not None and moment < effect.send_before,
+                    quiet_from if quiet_from and moment < quiet_from else None,
+                    _first_finding(session, case),
+                )
+            )  # fmt: skip
     return found
+
+
+def _first_finding(session: Session, case: Case) -> str:
+    first = settling.first_finding(session, case)
+    if first is None or first.person_id is None:
+        return ""
+    values = first.values or {}
+    finding = str(values.get("finding", "")).replace("_", " ")
+    if "reference" in values:
+        finding += f" as {values['reference']}"
+    return f"{finding}, by {people_rows.names(session, ids=[first.person_id])[first.person_id]}"
+
+
+@outage.remembered
+def count() -> int:
+    """How many effects are in doubt."""
+    with database.reading() as session:
+        return effect_rows.count_in_doubt(session)
 
 
 def look_up(

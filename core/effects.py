@@ -22,6 +22,12 @@ from core.workflow import Reversibility
 from storage import effects, installations, reconciling
 from storage.tables import Case, Decision, Effect, Installation, Receipt
 
+QUIET = timedelta(minutes=10)  # Longer than a request lives: a receiver refuses one that was signed 5 minutes before.
+SETTLED = "settled:"  # Begins the reference of a receipt of ours, where two people did not name the receiver's own.
+NAMELESS = (
+    "Two people settled that it was applied without naming the receiver's own reference, and without that nothing can "
+    "be taken back there from here. Undo it at the receiver by hand."
+)
 MARGIN = timedelta(hours=4)  # Before a receiver may have forgotten a key, in which it is not sent again any more.
 
 
@@ -86,7 +92,7 @@ def plan_again(session: Session, *, case: Case, decision: Decision, refused: Eff
 def undo_of(kind_of_work: workflow.Workflow[Any, Any], applied: Effect, receipt: Receipt) -> workflow.Effect | None:
     """The effect that takes `applied` back, or None where there is none. A message is never taken back, but a
     correction may follow it."""
-    if not _may_be_undone(applied):
+    if not _may_be_undone(applied) or _is_nameless(applied, receipt):
         return None
     body = dict(receipt.body) | {"reference": receipt.reference}
     return kind_of_work.undo(as_planned(applied), body)
@@ -101,6 +107,17 @@ def _may_be_undone(effect: Effect) -> bool:
     return effect.message or effect.reversibility == Reversibility.REVERSIBLE
 
 
+def _is_nameless(applied: Effect, receipt: Receipt) -> bool:
+    return not applied.message and receipt.reference.startswith(SETTLED)
+
+
+def nameless(session: Session, case: Case) -> list[Effect]:
+    """What stands of the case and could be undone, were the receiver's own reference of it known."""
+    receipts = effects.receipts_of_case(session, case_id=case.id)
+    stands = standing(effects.of_case(session, case_id=case.id))
+    return [one for one in stands if _may_be_undone(one) and _is_nameless(one, receipts[one.id])]
+
+
 def plan_undo(
     session: Session,
     *,
@@ -109,7 +126,10 @@ def plan_undo(
     kind_of_work: workflow.Workflow[Any, Any],
     now: datetime,
 ) -> list[Effect]:
-    """Plan the undo of every applied effect that has one, the last applied first, each with a key of its own."""
+    """Plan the undo of every applied effect that has one, the last applied first, each with a key of its own. Raises
+    `ActionError` where one would have to be undone without the receiver's reference."""
+    if nameless(session, case):
+        raise errors.ActionError(NAMELESS)
     receipts = effects.receipts_of_case(session, case_id=case.id)
     planned = []
     for applied in reversed(standing(effects.of_case(session, case_id=case.id))):
@@ -182,6 +202,23 @@ def require_known(doubtful: Sequence[Effect], now: datetime) -> None:
             "The receiver may have forgotten the key, so it cannot be sent again safely. Look it up there: if it was "
             "not applied, settle it as that, and a retry sends it with a new key."
         )
+
+
+def require_quiet(session: Session, doubtful: Sequence[Effect], now: datetime) -> None:
+    """Raise `ActionError` while a request may still be under way: then "not there" proves nothing, and a new key would
+    do it twice."""
+    quiet = quiet_from(session, doubtful)
+    if quiet is not None and now < quiet:
+        raise errors.ActionError(
+            f"What was sent may still be under way. It can be found not applied from {quiet:%H:%M:%S} UTC on; look it "
+            "up there after that."
+        )
+
+
+def quiet_from(session: Session, doubtful: Sequence[Effect]) -> datetime | None:
+    """From when on no request of these can be under way any more; None: none was sent."""
+    last = effects.last_sent(session, effect_ids=[one.id for one in doubtful])
+    return last + QUIET if last is not None else None
 
 
 def _payload(frozen: str) -> Mapping[str, Any]:

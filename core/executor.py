@@ -136,10 +136,11 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     receiver = receivers.get(work.receiver)
     if work.elsewhere:
         return Ran(work, InDoubt(ELSEWHERE), clock.now(), answer=outcomes.Answer("not_sent", detail="another address"))
-    if work.attempt_id is None or clock.now() >= work.send_before:
+    is_late = work.attempt_id is None or clock.now() >= work.send_before
+    if is_late and (receiver is None or receiver.keeps_keys):
         reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
         return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="past the horizon"), InDoubt(reason))
-    if receiver is not None and work.earlier_unknown and not receiver.keeps_keys:
+    if receiver is not None and (is_late or work.earlier_unknown) and not receiver.keeps_keys:
         reason = "An earlier try may have been applied, and this receiver does not keep keys: it is not sent again."
         return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="no keys are kept"), InDoubt(reason))
     if receiver is None:
@@ -208,16 +209,16 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
 
 
 def _other_amount(payload: str, receipt: outcomes.Receipt) -> str | None:
-    """What a receipt says was applied, where that is not what was asked for. None: it does not contradict."""
+    """What a receipt says was applied, where that is not what was asked for, or it does not say. None: it is that."""
     asked = json.loads(payload)
     if not isinstance(asked, dict) or not isinstance(asked.get("amount_minor"), int):
         return None
     body = receipt.body
     here = (asked["amount_minor"], asked.get("currency"))
-    there = (body.get("amount_minor", here[0]), body.get("currency", here[1]))
+    there = (body.get("amount_minor"), body.get("currency"))
     if there == here:
         return None
-    amount = money.show(there[0], str(there[1])) if isinstance(there[0], int) else "another amount"
+    amount = money.show(there[0], str(there[1])) if isinstance(there[0], int) else "an amount that it does not name"
     return f"{amount} of {money.show(here[0], here[1])}"
 
 

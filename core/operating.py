@@ -55,13 +55,17 @@ def lane_resume(name: Name, as_: As, reason: Reason) -> None:
 def doubt_list(as_json: Json = False) -> None:
     """Every effect in doubt: receiver, key, since when, what is known; `settle` settles one."""
     with opened():
-        found = doubts.listed(None)
+        found, total = doubts.listed(None), doubts.count()
         if as_json:
             print_json([one.as_json() for one in found])
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
             print(f"    key {one.key}, sent {one.tries} times, last answer: {one.last_answer or 'none'}")
+            if one.not_applied_from:
+                print(f"    may be under way; can be found not applied from {one.not_applied_from:%T} UTC on")
+        if len(found) < total and not as_json:
+            print(f"These are the oldest {len(found):,} of {total:,}; settle them and the others follow.")
 
 
 @doubt_app.command("lookup")

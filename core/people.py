@@ -80,7 +80,8 @@ def add(
 
 
 def set_active(person_id: UUID, active: bool, *, actor: Who | None, now: datetime | None = None) -> None:
-    """Switch a person on or off; off takes effect at their next action and ends nothing they already did."""
+    """Switch a person on or off; off takes effect at their next action and ends nothing they already
+    did; only a finding of theirs that waits for a second person does not count any more."""
     now = now or clock.now()
     with database.transaction() as session:
         if actor is not None:

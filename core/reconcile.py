@@ -6,6 +6,7 @@ taken over as applied, by a claim and a record like any worker's. Everything els
 case, and what must not be sent is kept back. The source is effects.md, 3.7 and 3.8.
 """
 
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,15 +27,15 @@ from core.moves import SYSTEM, Actor, Move, Note
 from core.outcomes import Answer, Applied, Receipt
 from core.receivers import Listing, Receiver
 from core.settings import Settings
-from storage import cases, database, installations, reconciling
+from storage import cases, database, installations, lanes, reconciling
 from storage import effects as effect_rows
 from storage.tables import Attempt, Case, Effect
 
 log = structlog.get_logger()
 
 HOLDER = "reconciliation"
-MOST_DOUBTS = 500
 OPEN = ("planned", "sending", "in_doubt")
+MOST_FAILED = 3  # Look-ups in a row, after which a receiver is not asked any more this time.
 DERIVED = tuple(product((1, 2, 3), (1, 2, 3), ("apply", "undo")))  # Revision, ordinal, kind: whose key may this be?
 
 
@@ -72,6 +73,8 @@ class Report:
     compared: int
     taken_over: tuple[int, ...]  # Numbers of cases.
     to_send: int  # Effects that the receivers do not hold; they leave with the keys that they have.
+    to_people: int  # After a restore: may have left, and nobody can say.
+    unasked: tuple[str, ...]  # Why receivers that keep no keys said nothing.
     findings: tuple[Finding, ...]
     was_restored: bool
     is_restored: bool
@@ -79,6 +82,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         return {
             "compared": self.compared, "taken_over": list(self.taken_over), "to_send": self.to_send,
+            "to_people": self.to_people, "unasked": list(self.unasked),
             "findings": [one.as_json() for one in self.findings],
             "was_restored": self.was_restored, "is_restored": self.is_restored,
         }  # fmt: skip
@@ -89,10 +93,15 @@ class Report:
             lines.append(f"Taken over as applied: {_cases(self.taken_over)}.")
         if self.to_send:
             lines.append(f"{self.to_send:,} effects were not there; they leave with the keys that they have.")
-        lines += [f"{one.difference}: {one.sentence}" for one in self.findings]
+        if self.to_people:
+            lines.append(
+                f"{self.to_people:,} effects may have left after the backup, to receivers that keep no keys: they "
+                "are not sent, and people find out what became of them."
+            )
+        lines += [*self.unasked, *(f"{one.difference}: {one.sentence}" for one in self.findings)]
         lines.append("Nothing differs." if not self.findings else f"{len(self.findings)} differences are for people.")
         if self.is_restored:
-            lines.append("Still in restored mode: nothing is sent until every receiver has answered.")
+            lines.append("Still in restored mode: nothing is sent until every receiver that keeps keys has answered.")
         elif self.was_restored:
             lines.append("Restored mode is left.")
         return "\n".join(lines)
@@ -116,7 +125,8 @@ def run(
     actor: Actor = SYSTEM,
     now: datetime | None = None,
 ) -> Report:
-    """Compare, take over what is certain, write down what is not; restored mode ends when every receiver answered."""
+    """Compare, take over what is certain, write down what is not; restored mode ends when every receiver that keeps
+    keys has answered. A receiver whose lane is paused is not asked, unless it is asked alone."""
     now = now or clock.now()
     if only is not None:
         if only not in receivers:
@@ -127,17 +137,18 @@ def run(
     was_restored = installation.restored_at() is not None
     if was_restored:
         _give_back_sends(settings, now)
-    asked = _ask(receivers, settings)
-    asked.only = only
+    asked = _ask(receivers, settings, only, now)
     found = _compared_alone(asked, receivers, actor, now) if was_restored else _compared(asked, receivers, actor, now)
     taken_over = [
         number for effect_id, receipt in found.ours if (number := _take_over(effect_id, receipt, settings, now))
     ]
-    left = was_restored and not asked.silent and _leave(found, taken_over, actor, now)
+    left = was_restored and asked.silent.keys() <= asked.blind and _leave(found, taken_over, actor, now)
     report = Report(
         compared=found.compared,
         taken_over=tuple(dict.fromkeys(taken_over)),
         to_send=found.to_send,
+        to_people=len(found.unsure) if was_restored else 0,
+        unasked=tuple(found.unasked),
         findings=tuple(found.findings),
         was_restored=was_restored,
         is_restored=was_restored and not left,
@@ -158,38 +169,77 @@ class _Asked:
     numbers: dict[UUID, int]  # Of all cases, where a key must be traced to one.
     held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
     listed: set[str] = field(default_factory=set)
-    blind: set[str] = field(default_factory=set)  # Receivers that keep no keys: not to know one means nothing there.
-    silent: dict[str, str] = field(default_factory=dict)  # Receivers that did not answer, and how.
+    blind: set[str] = field(default_factory=set)  # Receivers that keep no keys: what they do not know may have left.
+    silent: dict[str, str] = field(default_factory=dict)  # Receivers that cannot be asked, and why.
+    unanswered: dict[tuple[str, str], str] = field(default_factory=dict)  # Keys of which others said nothing, and why.
     retention: dict[str, timedelta] = field(default_factory=dict)  # Of the receivers that were asked.
     only: str | None = None  # The one receiver that was asked; None: all were.
     owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
 
 
-def _ask(receivers: Mapping[str, Receiver], settings: Settings) -> _Asked:
+def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None, now: datetime) -> _Asked:
     """Ask every receiver; no transaction is open meanwhile."""
     with database.reading() as session:
         known = installations.get(session)
         assert known is not None
         planned = reconciling.effects(session)
-        asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session))
+        asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session), only=only)
+        paused = _paused(session) - {only}
     for name, receiver in receivers.items():
         asked.retention[name] = receiver.retention
-        keys = [one.key for one in planned if one.receiver == name and not effects.is_elsewhere(one, settings)]
         if not receiver.keeps_keys:
             asked.blind.add(name)
-        try:
-            if isinstance(receiver, Listing):
-                asked.held |= {(name, one.key): one for one in receiver.holdings()}
-                asked.listed.add(name)
-            else:
-                asked.held |= {(name, key): receiver.find(key=key) for key in keys}
-        except Exception as error:  # Whatever the other side, or its file here, can do.
-            log.warning("reconcile.not_asked", receiver=name, exc_info=error)
-            asked.silent[name] = type(error).__name__
+        if name in paused:
+            asked.silent[name] = "is paused, so it was not asked"
+        elif isinstance(receiver, Listing):
+            _list(asked, name, receiver)
+        else:
+            here = (one for one in planned if one.receiver == name and not effects.is_elsewhere(one, settings))
+            wanted = [one.key for one in here if _is_remembered(one, receiver, now)]
+            _find(asked, name, receiver, wanted)
     ours = {one.key for one in planned}
     strange = {key for (_, key), receipt in asked.held.items() if receipt is not None and key not in ours}
     asked.owners = _owners(asked, strange)
     return asked
+
+
+def _paused(session: Session) -> set[str | None]:
+    return {one.name for one in lanes.every(session) if one.paused_at is not None}
+
+
+def _is_remembered(one: Effect, receiver: Receiver, now: datetime) -> bool:
+    """Whether the answer says something: of what is done, an honest receiver may forget the key in time."""
+    return one.state in OPEN or now < (one.first_sent_at or one.planned_at) + receiver.retention
+
+
+def _list(asked: _Asked, name: str, receiver: Listing) -> None:
+    try:
+        asked.held |= {(name, one.key): one for one in receiver.holdings()}
+        asked.listed.add(name)
+    except Exception as error:  # Whatever the other side, or its file here, can do.
+        asked.silent[name] = f"did not answer ({_said(name, error)})"
+
+
+def _find(asked: _Asked, name: str, receiver: Receiver, keys: Sequence[str]) -> None:
+    """Ask for each key. Who fails for one may answer for the next; who fails `MOST_FAILED` times in a row is down."""
+    failed, why = 0, ""
+    for key in keys:
+        try:
+            asked.held[name, key] = receiver.find(key=key)
+            failed = 0
+        except Exception as error:  # Whatever the other side can do.
+            failed, why = failed + 1, _said(name, error)
+            asked.unanswered[name, key] = why
+        if failed == min(MOST_FAILED, len(keys)):
+            asked.silent[name] = f"did not answer ({why})"
+            return
+
+
+def _said(name: str, error: Exception) -> str:
+    """Why it could not be asked, in a few words."""
+    why = str(error) if isinstance(error, errors.CountersignError) else type(error).__name__
+    log.warning("reconcile.not_asked", receiver=name, why=why)
+    return why
 
 
 def _owners(asked: _Asked, keys: set[str]) -> dict[str, tuple[UUID, str, int, int]]:
@@ -218,6 +268,7 @@ class _Found:
     keep_back: list[UUID] = field(default_factory=list)
     unsure: list[UUID] = field(default_factory=list)  # After a restore: may have left, and nobody can say.
     horizons: list[tuple[UUID, datetime]] = field(default_factory=list)  # Until when these may be sent.
+    unasked: list[str] = field(default_factory=list)  # Of receivers that keep no keys: why nothing is known.
     findings: list[Finding] = field(default_factory=list)
     about: list[tuple[Finding, UUID, dict[str, Any]]] = field(default_factory=list)  # With their case and their facts.
 
@@ -259,19 +310,28 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
     here = reconciling.effects(session)
     for one in here:
         name = one.receiver
-        if name in asked.silent or asked.only not in (None, name):
+        if asked.only not in (None, name):
             continue
         if name not in receivers:
             sentence = f"There is no receiver {name}, so nobody knows whether case {_number(asked, one)} is done there."
             if one.state in OPEN:
                 found.add(Finding(Difference.NOT_ASKED, name, sentence, one.key, asked.numbers.get(one.case_id)), None)
             continue
-        if (name, one.key) not in asked.held and name not in asked.listed:
-            continue  # It was planned since we asked, or went to another address.
-        found.compared += 1
-        _judge(found, one, asked.held.get((name, one.key)), asked)
+        if (name, one.key) in asked.held or name in asked.listed:
+            found.compared += 1
+            _judge(found, one, asked.held.get((name, one.key)), asked)
+        elif one.id in asked.here and (name in asked.blind or name not in asked.silent):
+            _may_have_left(found, one, asked)  # Else it was planned since we asked, or restored mode does not end.
     for name, how in asked.silent.items():
-        found.add(Finding(Difference.NOT_ASKED, name, f"The receiver {name} did not answer ({how})."), None)
+        sentence = f"The receiver {name} {how}."
+        if name in asked.blind:
+            found.unasked.append(sentence)  # It never promised that it can be asked: no difference.
+        else:
+            found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
+    for name, why in {name: why for (name, _), why in asked.unanswered.items() if name not in asked.silent}.items():
+        number = sum(whose == name for whose, _ in asked.unanswered)
+        sentence = f"The receiver {name} did not say of {number:,} keys of ours whether it holds them ({why})."
+        found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
     _strangers(found, here, asked)
     return found
 
@@ -284,21 +344,14 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
     def differs(difference: Difference, sentence: str, **facts: Any) -> None:
         found.add(Finding(difference, one.receiver, sentence, one.key, number), one.case_id, **facts)
 
-    if receipt is None and one.message and one.receiver in asked.blind:
-        if one.state in ("planned", "sending"):
-            found.unsure.append(one.id)
-        return
+    if receipt is None or one.receiver in asked.blind:
+        _may_have_left(found, one, asked)  # Where keys are kept for nothing, only taking it over settles it.
     if receipt is None:
         if one.state == "applied" and before == "applied":
             differs(
                 Difference.ABSENT_THERE,
                 f"{_of(number)} is applied here, and the {one.receiver} does not hold it ({_sum(one)}).",
             )
-        elif one.state in ("planned", "sending"):
-            found.to_send += 1
-            if one.state == "planned" and one.receiver not in asked.listed:
-                # After a restore it may have left unknown to us, and the receiver may have forgotten the key since.
-                found.horizons.append((one.id, effects.send_before(one.planned_at, asked.retention[one.receiver])))
         return
     if not _same(one, receipt):
         found.keep_back.append(one.id)
@@ -308,6 +361,15 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
             f"({_sum(receipt.body)} there, {_sum(one)} here).",
             reference=receipt.reference,
         )
+    elif one.state in OPEN and not _names_amount(one, receipt):
+        found.keep_back.append(one.id)  # In doubt it is with people already, and they know more than this.
+        if one.state != "in_doubt":
+            differs(
+                Difference.CONTENTS_DIFFER,
+                f"{_of(number)}: the {one.receiver} holds {receipt.reference} with our key and does not say of what "
+                f"amount ({_sum(one)} here).",
+                reference=receipt.reference,
+            )
     elif one.state in OPEN:
         found.ours.append((one.id, receipt))
     elif one.state == "rejected" and before == "rejected":
@@ -316,6 +378,19 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
             f"{_of(number)} is refused here, and the {one.receiver} holds {receipt.reference} ({_sum(receipt.body)}).",
             reference=receipt.reference,
         )
+
+
+def _may_have_left(found: _Found, one: Effect, asked: _Asked) -> None:
+    """One that is still to be sent, and may have left unknown to us before a restore."""
+    if one.state not in ("planned", "sending"):
+        return
+    if one.receiver in asked.blind:
+        found.unsure.append(one.id)
+        return
+    found.to_send += 1
+    if one.state == "planned" and one.receiver not in asked.listed:
+        # The receiver may have forgotten the key since.
+        found.horizons.append((one.id, effects.send_before(one.planned_at, asked.retention[one.receiver])))
 
 
 def _strangers(found: _Found, here: Sequence[Effect], asked: _Asked) -> None:
@@ -367,9 +442,15 @@ def _tell(session: Session, found: _Found, actor: Actor, now: datetime) -> None:
 
 
 def _same(one: Effect, receipt: Receipt) -> bool:
-    """Whether the receiver's record is of our effect, by everything that it says about it."""
+    """Whether the receiver's record contradicts our effect in nothing that it says about it."""
     ours = {"payload_digest": one.payload_digest, "amount_minor": one.amount_minor, "currency": one.currency}
     return all(receipt.body.get(name) in (None, value) for name, value in ours.items())
+
+
+def _names_amount(one: Effect, receipt: Receipt) -> bool:
+    """Whether the receiver says of what amount, where there is one: of a part it might say no more than that it is
+    there."""
+    return not one.amount_minor or None not in (receipt.body.get("amount_minor"), receipt.body.get("currency"))
 
 
 # --- Taking over, and leaving ---------------------------------------------------------------------------------------
@@ -385,21 +466,26 @@ def _give_back_sends(settings: Settings, now: datetime) -> None:
 
 def look_up_doubts(*, settings: Settings, receivers: Mapping[str, Receiver], now: datetime) -> int:
     """Ask receivers for the effects in doubt, by key; what they hold is taken over as applied, what they do not hold
-    may still be on its way and stays with people. Returns how many were taken over."""
+    may still be on its way and stays with people. Receivers whose lane is paused are not asked. Returns how many were
+    taken over."""
     with database.reading() as session:
-        stuck = [case.id for case in cases.stuck(session, limit=MOST_DOUBTS)]
+        there = receivers.keys() - _paused(session)
         doubtful = [
             (one.id, one.receiver, one.key)
-            for planned in effect_rows.by_case(session, case_ids=stuck).values()
-            for one in planned
-            if one.state == "in_doubt" and one.receiver in receivers and not effects.is_elsewhere(one, settings)
+            for one, _ in effect_rows.in_doubt(session)
+            if one.receiver in there and not effects.is_elsewhere(one, settings)
         ]
-    taken = 0
+    random.shuffle(doubtful)  # So that those that are never answered do not keep the same others from being asked.
+    taken, failed = 0, Counter[str]()
     for effect_id, name, key in doubtful:
+        if failed[name] == MOST_FAILED:
+            continue
         try:
             receipt = receivers[name].find(key=key)
+            failed[name] = 0
         except Exception as error:  # It is asked again at the next look.
-            log.warning("reconcile.not_asked", receiver=name, exc_info=error)
+            _said(name, error)
+            failed[name] += 1
             continue
         taken += receipt is not None and take_over(effect_id, receipt, settings=settings, now=now)
     return taken
@@ -420,7 +506,7 @@ def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datet
     the case has gone on meanwhile, or an earlier effect of it is still to be sent."""
     answer = Answer("applied", receipt=receipt, detail="It was found at the receiver by its key; nothing was sent.")
     try:
-        taken = _claim(effect_id, now)
+        taken = _claim(effect_id, receipt, now)
         if taken is None:
             return None
         work, number = taken
@@ -432,7 +518,7 @@ def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datet
 
 
 @database.rerun
-def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
+def _claim(effect_id: UUID, receipt: Receipt, now: datetime) -> tuple[ToSend, int] | None:
     """Take the case of this effect as a worker would, due or not; one in doubt goes on from there first."""
     by = Actor("worker", HOLDER)
     with database.transaction() as session:
@@ -442,6 +528,8 @@ def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
             return None
         planned = effect_rows.of_cases(session, case_ids=[case.id])
         effect = next(one for one in planned if one.id == effect_id)
+        if not _is_proof(session, effect, receipt):
+            return None
         if effect.state == "in_doubt" and (resume := _RESUME.get(moves.place_of(case))) is not None:
             effect_rows.change(session, effect_id=effect.id, states=("in_doubt",), values={"state": "sending"})
             session.refresh(effect)
@@ -454,6 +542,17 @@ def _claim(effect_id: UUID, now: datetime) -> tuple[ToSend, int] | None:
         put = {"holder": HOLDER, "beat": 0, "epoch": case.epoch + 1}
         moves.move(session, [Move(case, Verb.CLAIM, Place(State.PROCESSING, Step(case.step)), by, {}, put)], now=now)
         return _begun(session, case, effect, eligible_at, now), case.number
+
+
+def _is_proof(session: Session, one: Effect, receipt: Receipt) -> bool:
+    """Whether this receipt, which contradicts nothing, proves that the effect was applied whole."""
+    if not _names_amount(one, receipt):
+        return False
+    if not one.amount_minor and effect_rows.was_otherwise(session, effect_id=one.id):
+        return False  # It was known there in part, or with other contents, and no amount says that it is whole now.
+    named = effect_rows.referenced(session, receivers=[one.receiver], references=[receipt.reference])
+    owner, _ = named.get((one.receiver, receipt.reference), (one.id, 0))
+    return owner == one.id
 
 
 _RESUME: Mapping[Place, tuple[Verb, Place]] = {
@@ -505,7 +604,7 @@ def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, now: datetime
     strangers = [one.key for one in found.findings if one.difference is Difference.UNKNOWN_HERE and one.case is None]
     facts = {
         "compared": found.compared, "taken_over": len(taken_over), "to_send": found.to_send,
-        "differences": dict(differences), "keys_without_case": strangers[:100],
+        "to_people": len(found.unsure), "differences": dict(differences), "keys_without_case": strangers[:100],
     }  # fmt: skip
     with database.transaction() as session:
         left = installations.end_restored(session, now=now)

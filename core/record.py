@@ -59,8 +59,8 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
         saved = _saved(session, runs_by_case)
         runs_by_case = [ran for ran in runs_by_case if id(ran) not in saved]
         ours = {id(ran): _is_ours(found[ran.work.case_id], ran) for ran in runs_by_case}
-        _close_attempts(session, runs_by_case, settings)
-        timely = [ran for ran in runs_by_case if ours[id(ran)]]
+        timely = _believed(session, [ran for ran in runs_by_case if ours[id(ran)]], found)
+        _close_attempts(session, timely + [ran for ran in runs_by_case if not ours[id(ran)]], settings)
         proposals = _write_proposals(session, timely, now)
         _write_receipts(session, timely, now)
         effects_of = effect_rows.by_case(session, case_ids=_sent(timely))
@@ -267,6 +267,31 @@ def _straight_on(e: _Ending, outcome: Proposed, facts: dict[str, Any], put: dict
 
 def _sent(runs: Sequence[Ran]) -> list[UUID]:
     return [ran.work.case_id for ran in runs if isinstance(ran.work, ToSend)]
+
+
+def _believed(session: Session, runs: Sequence[Ran], found: Mapping[UUID, Case]) -> list[Ran]:
+    """These runs; one whose receipt is that of another effect is in doubt: it is no proof, and cannot be stored."""
+    sent = [(ran.work, ran.outcome.receipt) for ran in runs if isinstance(ran.outcome, Applied)]
+    owners = effect_rows.referenced(
+        session,
+        receivers={work.receiver for work, _ in sent if isinstance(work, ToSend)},
+        references={receipt.reference for _, receipt in sent},
+    )
+
+    def believed(ran: Ran) -> Ran:
+        if not isinstance(ran.outcome, Applied) or not isinstance(ran.work, ToSend):
+            return ran
+        reference, whose = ran.outcome.receipt.reference, (ran.work.effect_id, found[ran.work.case_id].number)
+        owner, number = owners.setdefault((ran.work.receiver, reference), whose)
+        if owner == ran.work.effect_id:
+            return ran
+        reason = (
+            f"The receiver says that it is applied, but the receipt's reference {reference} belongs to case {number}. "
+            "Look up there whether this one was applied as well."
+        )
+        return replace(ran, outcome=InDoubt(reason))
+
+    return [believed(ran) for ran in runs]
 
 
 def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> None:

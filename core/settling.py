@@ -1,17 +1,23 @@
 """Settling what became of an effect in doubt: two leads, each with evidence, find the same."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from core import acting, actions, effects, errors, lifecycle, subject
+from sqlmodel import Session
+
+from core import acting, actions, effects, errors, lifecycle, people
 from core.acting import LONGEST_NOTE, Acting, Done
 from core.lifecycle import Place, Step, Verb
-from core.permissions import Act, Who
+from core.permissions import Act, Who, may
 from storage import cases
 from storage import effects as effect_rows
-from storage.tables import Decision, Effect
+from storage import people as people_rows
+from storage.tables import Case, Decision, Effect, Receipt
+
+LONGEST_REFERENCE = 200
 
 
 class Finding(StrEnum):
@@ -28,15 +34,21 @@ def settle(
     evidence: str,
     *,
     actor: Who,
+    reference: str = "",
     version: int | None = None,
     now: datetime | None = None,
 ) -> Done:
     """Settle what became of an effect, with evidence. The first lead's finding is recorded and moves nothing; when a
     second, other lead finds the same, the case moves. Another finding begins anew: both stay in the record.
 
-    After a refusal, where nothing is in doubt, `not_applied` gives the refused part up and leaves what stands.
+    `reference` is the receiver's own of what was applied: both name the same one. Without it the effect cannot be taken
+    back from here. After a refusal, where nothing is in doubt, `not_applied` gives the refused part up and leaves what
+    stands.
     """
     evidence = acting.words(evidence, "evidence", LONGEST_NOTE)
+    reference = reference.strip() if finding is Finding.APPLIED else ""
+    if len(reference) > LONGEST_REFERENCE or not reference.isprintable():
+        raise errors.Incomplete(f"A reference is one line of at most {LONGEST_REFERENCE} characters.")
 
     def act(a: Acting) -> str:
         doubtful = effects.in_doubt(a.session, a.case)
@@ -46,19 +58,41 @@ def settle(
             )
         if finding is Finding.RESEND:
             effects.require_known(doubtful, a.now)
-        values = {"finding": str(finding)}
-        first = cases.first_finding(a.session, case_id=a.case.id, version=a.case.version)
+        if finding is Finding.NOT_APPLIED:
+            effects.require_quiet(a.session, doubtful, a.now)
+        if reference:
+            _require_free(a, reference, doubtful)
+        values = {"finding": str(finding)} | ({"reference": reference} if reference else {})
+        first = first_finding(a.session, a.case)
         if first is None or first.person_id == actor.id or (first.values or {}) != values:
             decision = a.enter("settle", evidence, values=values)
             a.note("settle_first", acting.facts_of(decision) | values)
-            return "Recorded. It takes effect when a second lead finds the same."
+            return f"Recorded. It takes effect when a second lead finds the same{_with(reference)}."
         decision = a.enter("settle", evidence, values=values, round_=first.round, seat=2)
-        return _settle(a, finding, doubtful, decision)
+        return _settle(a, finding, doubtful, decision, reference)
 
     return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
 
 
-def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decision) -> str:
+def first_finding(session: Session, case: Case) -> Decision | None:
+    """The finding that waits for a second person; one of somebody who may not settle any more does not count."""
+    found = cases.first_finding(session, case_id=case.id, version=case.version)
+    person = people_rows.get(session, person_id=found.person_id) if found and found.person_id else None
+    return found if person is not None and may(people.who(person), Act.SETTLE) is None else None
+
+
+def _require_free(a: Acting, reference: str, doubtful: Sequence[Effect]) -> None:
+    """Raise `ActionError` where the reference is that of another effect."""
+    found = effect_rows.referenced(a.session, receivers={one.receiver for one in doubtful}, references=[reference])
+    for _, number in found.values():
+        raise errors.ActionError(f"{reference} belongs to case {number} already, so it is not what this case did.")
+
+
+def _with(reference: str) -> str:
+    return f" and names {reference} too" if reference else ""
+
+
+def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decision, reference: str) -> str:
     session, case = a.session, a.case
     undo = case.step == Step.UNDO
     facts = acting.facts_of(decision) | {"finding": str(finding), "effects": [one.key for one in doubtful]}
@@ -67,7 +101,7 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
         case Finding.APPLIED:
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "applied"})
-                session.add(subject.evidence_receipt(one, decision, a.now))
+                session.add(_evidence(one, decision, reference, a.now))
             session.flush()
             target = lifecycle.ROLLED_BACK if undo else lifecycle.COMPLETED_APPLY
             verb, message = Verb.SETTLE, "Settled: it was applied."
@@ -107,12 +141,26 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
         _put_lane(a, put)
     if target == lifecycle.COMPLETED_APPLY:
         put["outcome"] = str(effects.outcome_of(effect_rows.of_case(session, case_id=case.id)))
+        if case.rollback_decision is not None and effects.nameless(session, case):
+            put |= {"rollback_decision": None, "reason": f"{message} It was to be rolled back. {effects.NAMELESS}"}
+            message = put["reason"]
     a.move(verb, target, facts, put)
     if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
         wished = session.get(Decision, case.rollback_decision)
         assert wished is not None
         actions.begin_rollback(session, case, wished, acting.by(a.actor), now=a.now)
     return message
+
+
+def _evidence(effect: Effect, decision: Decision, reference: str, now: datetime) -> Receipt:
+    """The receipt of an effect that two people found applied: it names the key and the decision."""
+    return Receipt(
+        effect_id=effect.id,
+        receiver=effect.receiver,
+        reference=reference or f"{effects.SETTLED}{effect.key}",
+        body={"key": effect.key, "settled_by": str(decision.id)},
+        at=now,
+    )
 
 
 def _put_lane(a: Acting, put: dict[str, Any]) -> None:

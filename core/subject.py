@@ -16,7 +16,7 @@ from core.lifecycle import ENDED, State
 from core.moves import place_of
 from core.permissions import What
 from storage import cases, people
-from storage.tables import Answer, Case, Decision, Effect, Proposal, Receipt
+from storage.tables import Answer, Case, Decision, Proposal
 
 MOST_RELATED = 50
 FINGERPRINT = "request:"  # Begins the reference that is a digest of the whole request.
@@ -262,14 +262,3 @@ def name_of(session: Session, actor_kind: str, actor: str) -> str:
     if actor_kind != "person":
         return {"worker": "the worker", "policy": "a policy"}.get(actor_kind, "Countersign")
     return people.names(session, ids=[UUID(actor)]).get(UUID(actor), "somebody who is gone")
-
-
-def evidence_receipt(effect: Effect, decision: Decision, now: datetime) -> Receipt:
-    """The receipt of an effect that two people found applied: it names the key and the decision."""
-    return Receipt(
-        effect_id=effect.id,
-        receiver=effect.receiver,
-        reference=f"settled:{effect.key}",
-        body={"key": effect.key, "settled_by": str(decision.id)},
-        at=now,
-    )

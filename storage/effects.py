@@ -1,6 +1,7 @@
 """Statements over effects and their receipts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -82,10 +83,41 @@ def doubt(session: Session, *, case_id: UUID) -> None:
     session.connection().execute(update(_EFFECTS).where(sent).values(state="in_doubt"))
 
 
+# A case with an effect in doubt is escalated; said so that the index of states finds them.
+_IN_DOUBT = (Effect.state == "in_doubt", col(Effect.case_id) == col(Case.id), Case.state == "escalated")
+
+
+def in_doubt(session: Session, *, limit: int | None = None) -> Sequence[tuple[Effect, Case]]:
+    """The effects of which nobody knows whether they were applied, each with its case, the oldest doubt first."""
+    statement = select(Effect, Case).where(*_IN_DOUBT).order_by(col(Case.since), col(Case.number), col(Effect.id))
+    return session.exec(statement.limit(limit)).all()
+
+
+def count_in_doubt(session: Session) -> int:
+    return session.exec(select(func.count()).select_from(Effect, Case).where(*_IN_DOUBT)).one()
+
+
 def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:
     """The receipts of a case by the id of their effect."""
     rows = session.exec(select(Receipt).join(Effect).where(Effect.case_id == case_id)).all()
     return {row.effect_id: row for row in rows}
+
+
+def referenced(
+    session: Session, *, receivers: Collection[str], references: Collection[str]
+) -> dict[tuple[str, str], tuple[UUID, int]]:
+    """The effect that each of these references is a receipt of, and the number of its case; by receiver and
+    reference."""
+    if not references:
+        return {}
+    statement = (
+        select(Receipt.receiver, Receipt.reference, Receipt.effect_id, Case.number)
+        .join(Effect, col(Effect.id) == col(Receipt.effect_id))
+        .join(Case, col(Case.id) == col(Effect.case_id))
+        .where(col(Receipt.receiver).in_(receivers), col(Receipt.reference).in_(references))
+    )
+    found = session.exec(statement).all()
+    return {(receiver, reference): (effect_id, number) for receiver, reference, effect_id, number in found}
 
 
 def change(session: Session, *, effect_id: UUID, states: Sequence[str], values: Mapping[str, Any]) -> bool:
@@ -112,6 +144,17 @@ def unknown_attempts(session: Session, *, effect_ids: Sequence[UUID]) -> set[UUI
     unsure = col(Attempt.kind).in_(UNSURE)
     found = session.exec(select(Attempt.effect_id).where(col(Attempt.effect_id).in_(effect_ids), unsure)).all()
     return {one for one in found if one is not None}
+
+
+def was_otherwise(session: Session, *, effect_id: UUID) -> bool:
+    """Whether its receiver once said that it holds a part of it, or other contents with its key."""
+    found = select(Attempt.id).where(Attempt.effect_id == effect_id, col(Attempt.kind).in_(("partial", "broken")))
+    return session.exec(found.limit(1)).first() is not None
+
+
+def last_sent(session: Session, *, effect_ids: Sequence[UUID]) -> datetime | None:
+    """When the latest attempt at one of these effects began; None: there was none."""
+    return session.exec(select(func.max(Attempt.started_at)).where(col(Attempt.effect_id).in_(effect_ids))).one()
 
 
 def messages(

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
+from core import errors
 from core.outcomes import Answer, Receipt
 from core.workflow import Reversibility
 
 USUAL_RETENTION = timedelta(hours=24)  # What a receiver is taken to remember unless it says otherwise.
+
+
+class NotAsked(errors.CountersignError):
+    """The receiver could not be asked what it holds; the message is a few words of ours."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class Receiver(Protocol):
         """Take an applied effect back; the key is the undo's own."""
 
     def find(self, *, key: str) -> Receipt | None:
-        """The receipt of what was applied with this key; None when the receiver does not know it (yet). Raises what it
-        likes when it cannot be asked: then nothing is known."""
+        """The receipt of what was applied with this key; None when the receiver says that it does not know it. Raises
+        `NotAsked`, or what it likes, when it cannot be asked or has not finished with it: then nothing is known."""
 
 
 @runtime_checkable

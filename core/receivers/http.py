@@ -20,9 +20,9 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from standardwebhooks import Webhook
 
-from core import clock, errors, money, wire
+from core import clock, money, wire
 from core.outcomes import Answer, Receipt
-from core.receivers import Sending
+from core.receivers import NotAsked, Sending
 from core.settings import HTTP, Settings
 from core.workflow import Reversibility
 
@@ -67,10 +67,6 @@ HELD_IF_IT_NAMES_A_TIME: Final = frozenset((503,))  # With Retry-After these mea
 Resolve = Callable[[str, int], Sequence[str]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class NotAsked(errors.CountersignError):
-    """The receiver could not be asked what it holds; the message is a few words of ours."""
 
 
 class HttpReceipt(BaseModel):
@@ -136,7 +132,9 @@ class Http:
         found = _receipt_in(got.body) if got.status == 200 else None
         if found is None or found.key != key:
             raise NotAsked(f"{_said(got)}, no answer about our key")
-        if found.state != "applied":
+        if found.state == "pending":
+            raise NotAsked("it has our key and is not done with it yet")
+        if found.state == "absent":
             return None
         if found.reference is None:
             raise NotAsked("a receipt without a reference")

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from core import addresses
 from core.outcomes import Answer, Receipt
-from core.receivers import USUAL_RETENTION, Sending
+from core.receivers import USUAL_RETENTION, NotAsked, Sending
 from core.settings import Settings
 from core.workflow import Reversibility
 
@@ -65,8 +65,8 @@ class Mail:
         return self.apply(sending)
 
     def find(self, *, key: str) -> Receipt | None:
-        """Always None: a mail server cannot be asked what it was given."""
-        return None
+        """Raises `NotAsked`, always."""
+        raise NotAsked("a mail server cannot be asked what it was given")
 
     # --- The message ------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
         rows += [("Sent", f"{doubt.tries} times"), ("Same key can be sent again", resend)]
+        if doubt.not_applied_from:
+            rows += [("Can be found not applied", f"from {times.local(doubt.not_applied_from)} on")]
         rows += [("First finding", doubt.first_finding or "nobody yet; two leads must find the same")]
         plain.facts(rows)
 
@@ -64,6 +66,9 @@ def settle_panel(case_id: UUID, number: int, version: int, *, can_resend: bool, 
         confirm="Record the finding",
         hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
         choices=("What did you find?", [str(one) for one in offered], lambda one: FINDINGS[Finding(one)]),
+        more=("Its reference there, if it was applied", "Such as R-1; a rollback needs it", settling.LONGEST_REFERENCE),
         do=lambda words: settling.settle(case_id, Finding.APPLIED, words, actor=who, version=version),
-        do_choice=lambda chosen, words: settling.settle(case_id, Finding(chosen), words, actor=who, version=version),
+        do_choice=lambda chosen, words, reference: settling.settle(
+            case_id, Finding(chosen), words, actor=who, reference=reference, version=version
+        ),
     )

@@ -53,14 +53,15 @@ def ask(
     hint: str = "",
     starters: Sequence[str] = (),
     choices: tuple[str, Sequence[str], Callable[[str], str]] | None = None,
-    do_choice: Callable[[str, str], acting.Done] | None = None,
+    do_choice: Callable[[str, str, str], acting.Done] | None = None,
     body: Callable[[], None] | None = None,
     more: tuple[str, str, int] | None = None,
     do_both: Callable[[str, str], acting.Done | None] | None = None,
 ) -> None:
     """The panel, if it is open. `title`, `label`, `confirm`, `hint` and `starters` are words of ours.
 
-    `more` is a second text, which may stay empty: its label, a word on it, and its longest; `do_both` gets both.
+    `more` is a second text, which may stay empty: its label, a word on it, and its longest; `do_both` gets both, and
+    `do_choice` what was chosen and both.
     """
     if not is_open(name):
         return
@@ -103,7 +104,7 @@ def _start(key: str) -> None:
 def _confirm(
     name: str,
     do: Do,
-    do_choice: Callable[[str, str], acting.Done] | None,
+    do_choice: Callable[[str, str, str], acting.Done] | None,
     do_both: Callable[[str, str], acting.Done | None] | None,
 ) -> None:
     key = f"panel.{name}"
@@ -111,10 +112,11 @@ def _confirm(
     st.session_state.pop(f"{key}.problem", None)
     try:
         done: acting.Done | None
+        more = st.session_state.get(f"{key}.more") or ""
         if do_both is not None:
-            done = do_both(words, st.session_state.get(f"{key}.more") or "")
+            done = do_both(words, more)
         else:
-            done = do_choice(st.session_state[f"{key}.choice"], words) if do_choice is not None else do(words)
+            done = do_choice(st.session_state[f"{key}.choice"], words, more) if do_choice is not None else do(words)
     except (errors.Incomplete, errors.StoreAway) as error:
         st.session_state[f"{key}.problem"] = str(error)  # The panel stays, with what was typed.
         return

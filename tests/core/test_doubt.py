@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, settling, submissions, verify, workflow
+from core import actions, cases, claims, clock, errors, reconcile, record, settling, submissions, verify, workflow
 from core.actions import Verdict
 from core.outcomes import Answer, Receipt
 from core.receivers import USUAL_RETENTION, Sending
@@ -109,8 +110,9 @@ def place(made: Submitted) -> str:
 
 
 def both_find(store: Store, made: Submitted, finding: Finding) -> None:
+    now = clock.now() + timedelta(hours=2) if finding is Finding.NOT_APPLIED else None
     for lead in (store.lead, store.other_lead):
-        settling.settle(made.case_id, finding, "I looked.", actor=lead)
+        settling.settle(made.case_id, finding, "I looked.", actor=lead, now=now)
 
 
 def holds() -> None:
@@ -246,9 +248,10 @@ def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store
     assert place(made) == "escalated/apply"
 
     settling.settle(made.case_id, Finding.APPLIED, "I thought so.", actor=store.lead)
-    settling.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead)
+    later = clock.now() + timedelta(hours=2)
+    settling.settle(made.case_id, Finding.NOT_APPLIED, "No, it is not there.", actor=store.other_lead, now=later)
     between = place(made)
-    settling.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead)
+    settling.settle(made.case_id, Finding.NOT_APPLIED, "Right, it is not.", actor=store.lead, now=later)
 
     assert between == "escalated/apply"
     assert place(made) == "failed/apply"
@@ -262,13 +265,26 @@ def test_a_finding_can_be_corrected_and_a_disagreement_stays_in_the_record(store
 def test_a_rollback_can_be_wished_for_after_a_first_finding(store: Store) -> None:
     made, go = approved(store, Receiver("unknown", "refused"))
     go()
-    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead)
+    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference="T-9")
 
     wished = actions.roll_back(made.case_id, "Anyway.", actor=store.lead)
-    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+    settling.settle(made.case_id, Finding.APPLIED, "It is there.", actor=store.other_lead, reference="T-9")
 
     assert "as soon as it is" in wished.message
     assert place(made) == "pending/undo"
+
+
+def test_a_wish_for_a_rollback_that_needs_a_reference_nobody_named_is_dropped_and_said(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    actions.roll_back(made.case_id, "Anyway.", actor=store.lead)
+
+    both_find(store, made, Finding.APPLIED)
+
+    case = drive.case(made.case_id)
+    assert (place(made), case.rollback_decision) == ("completed/apply", None)
+    assert (case.reason or "").startswith("Settled: it was applied. It was to be rolled back. Two people settled")
+    holds()
 
 
 def test_what_cannot_be_undone_is_not_promised_to_be(store: Store) -> None:
@@ -313,6 +329,45 @@ def test_a_case_that_only_a_lead_can_free_is_in_a_leads_list(store: Store) -> No
 
     assert [row.case.number for row in cases.stuck(store.lead)] == [made.number]
     assert cases.stuck(store.reviewer) == []
+
+
+class Repeats(Receiver):
+    """Gives everything that it applies the same reference, asked again as well."""
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "T-1", {"amount_minor": 200, "currency": "EUR"})
+
+    def _answer(self, kind: str, key: str, payload: str) -> Answer:
+        answer = super()._answer(kind, key, payload)
+        return replace(answer, receipt=Receipt(key, "T-1")) if answer.receipt else answer
+
+
+def test_a_receipt_that_is_another_effects_is_said_to_be_no_proof_and_nothing_is_sent_again(store: Store) -> None:
+    receiver = Repeats()
+    made, go = approved(store, receiver)
+    go()
+    go()
+
+    assert place(made) == "escalated/apply"
+    assert "but the receipt's reference T-1 belongs to case 1." in (drive.case(made.case_id).reason or "")
+    assert receiver.sent == ["apply 1", "apply 2"]
+    assert reconcile.look_up_doubts(settings=store.settings, receivers={"two": receiver}, now=clock.now()) == 0
+    assert place(made) == "escalated/apply"
+    holds()
+
+
+def test_of_two_receipts_with_one_reference_that_are_recorded_together_one_is_believed(store: Store) -> None:
+    receiver = Repeats()
+    request = submissions.read_request("two", {"what": "more"})
+    second = submissions.submit(request, actor=store.submitter, settings=store.settings, workflow_name="two")
+    first, _ = approved(store, receiver)
+    actions.decide(second.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+
+    runs = [drive.run(work, store.settings, drive.says(), {"two": receiver}) for work in drive.claim(store.settings)]
+    record.record_all(runs, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+
+    assert sorted(map(place, (first, second))) == ["escalated/apply", "retrying/apply"]
+    holds()
 
 
 def test_a_worker_that_dies_in_every_send_ends_with_a_person_not_with_a_loop(store: Store) -> None:

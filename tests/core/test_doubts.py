@@ -1,17 +1,21 @@
 """Effects in doubt: listed with what is known, looked up at the receiver, taken over where it holds them."""
 
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 import pytest
 
-from core import cases, clock, doubts, errors, reconcile, settling, verify
-from core.outcomes import Receipt
+from core import actions, cases, clock, doubts, effects, errors, people, reconcile, settling, verify
+from core.outcomes import Answer, Receipt
+from core.permissions import Role
+from core.receivers import Receiver, Sending
 from core.receivers.ledger import Ledger
 from core.settling import Finding
 from core.worker import Worker
 from tests.conftest import Store
 from tests.core import drive
-from tests.core.test_admission import approve_all
 
 
 def own(store: Store) -> Ledger:
@@ -32,13 +36,21 @@ class Forgetful(drive.Scripted):
         return None
 
 
-def lose(store: Store, receiver: type[drive.Scripted], word: str = "apply and lose the answer") -> UUID:
+def lose(
+    store: Store, receiver: type[drive.Scripted], word: str = "apply and lose the answer", name: str = "a"
+) -> UUID:
+    case_id = sent(store, receiver(own(store), word), name)
+    assert drive.case(case_id).state == "escalated"
+    return case_id
+
+
+def sent(store: Store, receiver: Receiver, name: str) -> UUID:
+    """A case that was approved and sent once."""
     settings = store.settings.model_copy(update={"effect_attempts": 1})
-    made = drive.submit(store)
+    made = drive.submit(store, key=name, body=drive.request(message=f"Broken: {name}. 49.90 EUR back.", orders=[]))
     drive.until_idle(store.settings)
-    approve_all(store)
-    drive.step(settings, receivers={"ledger": receiver(own(store), word)})
-    assert drive.case(made.case_id).state == "escalated"
+    actions.decide(made.case_id, actions.Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    drive.step(settings, receivers={"ledger": receiver})
     return made.case_id
 
 
@@ -52,10 +64,11 @@ def test_what_is_in_doubt_is_listed_with_its_age_its_evidence_and_how_long_it_ca
     assert doubt.last_answer
     assert doubt.reason.endswith(".")
     assert doubts.listed(store.reviewer) == []
-    settling.settle(case_id, Finding.NOT_APPLIED, "Not in its list.", actor=store.other_lead)
+    later = clock.now() + effects.QUIET
+    settling.settle(case_id, Finding.NOT_APPLIED, "Not in its list.", actor=store.other_lead, now=later)
     assert doubts.listed(store.lead)[0].first_finding == "not applied, by Lead2"
     late = doubts.listed(store.lead, now=doubt.resend_until)
-    assert not late[0].can_resend
+    assert (doubt.not_applied_from is not None, late[0].not_applied_from, late[0].can_resend) == (True, None, False)
 
 
 def test_looking_up_takes_over_what_the_receiver_holds(store: Store) -> None:
@@ -70,6 +83,23 @@ def test_looking_up_takes_over_what_the_receiver_holds(store: Store) -> None:
     kinds = [one.kind for one in cases.view(case_id, actor=store.lead).events]
     assert "looked_up" in kinds
     assert verify.verify(ledger=own(store)).holds
+
+
+def test_a_doubt_is_listed_however_many_older_cases_have_failed_and_how_many_there_are_is_known(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubts, "MOST", 1)
+    failed = [sent(sqlite_store, Forgetful(own(sqlite_store), "refuse"), name) for name in "ab"]
+    first, second = (lose(sqlite_store, Forgetful, name=name) for name in "cd")
+
+    listed, total = doubts.listed(sqlite_store.lead), doubts.count()
+    looked_up = reconcile.look_up_doubts(
+        settings=sqlite_store.settings, receivers={"ledger": own(sqlite_store)}, now=clock.now()
+    )
+
+    assert {drive.case(one).state for one in failed} == {"failed"}
+    assert ([one.case_id for one in listed], total, looked_up) == ([first], 2, 2)
+    assert (drive.case(second).state, doubts.count()) == ("completed", 0)
 
 
 @pytest.mark.parametrize("receiver", [Forgetful, Deaf])
@@ -114,3 +144,105 @@ def test_one_receiver_can_be_compared_alone(store: Store) -> None:
     assert len(report.taken_over) == 1
     with pytest.raises(errors.NotFound, match="there is ledger"):
         reconcile.run(settings=store.settings, receivers={"ledger": own(store)}, only="nowhere")
+
+
+def test_a_finding_of_somebody_who_may_not_settle_any_more_does_not_count(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    third = people.add("lead3@test.example", name="Lead3", role=Role.LEAD, password="a test password")
+    settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead)
+
+    people.set_active(store.lead.id, False, actor=store.administrator)
+    (listed,) = doubts.listed(store.other_lead)
+    settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+    between = drive.case(case_id).state
+    settling.settle(case_id, Finding.APPLIED, "I see it too.", actor=third)
+
+    assert (listed.first_finding, between) == ("", "escalated")
+    assert drive.case(case_id).state == "completed"
+    assert verify.verify(ledger=own(store)).holds
+
+
+def test_not_applied_is_not_believed_while_a_request_may_still_be_under_way(store: Store) -> None:
+    case_id = lose(store, Forgetful, word="lose")
+    soon = clock.now() + effects.QUIET - timedelta(minutes=1)
+
+    for now in (None, soon):
+        with pytest.raises(errors.ActionError, match=r"not applied from \d\d:\d\d:\d\d UTC on"):
+            settling.settle(case_id, Finding.NOT_APPLIED, "Not in its list.", actor=store.lead, now=now)
+    later = soon + timedelta(minutes=2)
+    for lead in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.NOT_APPLIED, "Not in its list.", actor=lead, now=later)
+
+    assert drive.case(case_id).state == "failed"
+
+
+def test_what_was_settled_as_applied_is_rolled_back_by_the_reference_that_both_named(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    reference = own(store).transfers()[0].reference
+    settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
+    unnamed = settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.other_lead)
+    settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
+    (listed,) = doubts.listed(store.lead)
+    settled = settling.settle(case_id, Finding.APPLIED, "Yes.", actor=store.other_lead, reference=reference)
+
+    actions.roll_back(case_id, "Wrong.", actor=store.lead)
+    drive.until_idle(store.settings)
+
+    assert (unnamed.state, settled.state) == ("escalated", "completed")
+    assert listed.first_finding == f"applied as {reference}, by Lead"
+    assert drive.case(case_id).state == "rolled_back"
+    assert set(own(store).balances().values()) == {0}
+    assert verify.verify(ledger=own(store)).holds
+
+
+def test_what_was_settled_as_applied_without_a_reference_is_not_sent_to_be_undone(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    for lead in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=lead)
+
+    with pytest.raises(errors.ActionError, match="Undo it at the receiver by hand"):
+        actions.roll_back(case_id, "Wrong.", actor=store.lead)
+
+    assert drive.case(case_id).state == "completed"
+    assert not cases.has_undo(cases.view(case_id, actor=store.lead))
+
+
+def test_a_reference_that_another_case_has_is_not_taken(store: Store) -> None:
+    sent(store, drive.Scripted(own(store)), "b")
+    reference = own(store).transfers()[0].reference
+    case_id = lose(store, Forgetful)
+
+    with pytest.raises(errors.ActionError, match=f"{reference} belongs to case 1 already"):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference=reference)
+    with pytest.raises(errors.Incomplete, match="one line"):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.lead, reference="R-1\nR-2")
+
+
+class InPart(drive.Scripted):
+    """Applies a part, and asked again names what `then` says."""
+
+    then: Mapping[str, object] = MappingProxyType({})
+
+    def apply(self, sending: Sending) -> Answer:
+        return Answer("partial", Receipt(sending.key, "R-9"), "10.00 EUR of 49.90 EUR")
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "R-9", self.then)
+
+
+@pytest.mark.parametrize(
+    ("then", "state"),
+    [({}, "escalated"), ({"amount_minor": 1000, "currency": "EUR"}, "escalated"),
+     ({"amount_minor": 4990, "currency": "EUR"}, "completed")],
+)  # fmt: skip
+def test_a_part_that_was_applied_is_taken_for_the_whole_only_when_the_receiver_names_it(
+    store: Store, then: dict[str, object], state: str
+) -> None:
+    case_id = lose(store, InPart)
+    receiver = InPart(own(store))
+    receiver.then = then
+
+    reconcile.look_up_doubts(settings=store.settings, receivers={"ledger": receiver}, now=clock.now())
+    reconcile.run(settings=store.settings, receivers={"ledger": receiver})
+
+    assert drive.case(case_id).state == state

@@ -105,6 +105,10 @@ def _cannot() -> Receipt | None:
         (_cannot, "It could not be looked up there by its key (ConnectionError)."),
         (lambda: Receipt("other", "R-2"), "Asked for its key, the receiver named another."),
         (
+            lambda: Receipt(KEY, "R-1"),
+            "Asked for its key, the receiver holds an amount that it does not name of 50.00 EUR as R-1.",
+        ),
+        (
             lambda: Receipt(KEY, "R-1", {"amount_minor": 2000, "currency": "EUR"}),
             "Asked for its key, the receiver holds 20.00 EUR of 50.00 EUR as R-1.",
         ),

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import pytest
 
-from core import actions, backups, cases, claims, clock, installation, moves, reconcile, settling, verify
+from core import actions, admission, backups, cases, claims, clock, installation, moves, reconcile, settling, verify
 from core.actions import Verdict
 from core.moves import SYSTEM, Note
 from core.outcomes import Answer, Receipt
-from core.receivers import Sending
+from core.receivers import NotAsked, Sending
 from core.receivers.ledger import Ledger
 from core.reconcile import Difference
 from core.settling import Finding
@@ -45,6 +45,41 @@ class Silent(drive.Scripted):
 
     def find(self, *, key: str) -> Receipt | None:
         raise OSError("no route")
+
+
+class Keyless(drive.Scripted):
+    """A receiver that keeps no keys, counts what it pays, and answers a look-up with what `holds` gives."""
+
+    keeps_keys = False
+
+    def __init__(self, own: Ledger, holds: Callable[[str], Receipt | None]) -> None:
+        super().__init__(own)
+        self.holds, self.paid = holds, 0
+
+    def apply(self, sending: Sending) -> Answer:
+        self.paid += 1
+        return Answer("applied", Receipt(sending.key, f"K-{self.paid}", {"amount_minor": 4990, "currency": "EUR"}))
+
+    def find(self, *, key: str) -> Receipt | None:
+        return self.holds(key)
+
+
+def cannot_be_asked(_: str) -> Receipt | None:
+    raise NotAsked("404, no answer about our key")
+
+
+class Blips(drive.Scripted):
+    """The ledger behind a line that fails for these look-ups, counted from one."""
+
+    def __init__(self, own: Ledger, *fails: int) -> None:
+        super().__init__(own)
+        self.fails, self.asked = fails, 0
+
+    def find(self, *, key: str) -> Receipt | None:
+        self.asked += 1
+        if self.asked in self.fails:
+            raise OSError("no route")
+        return super().find(key=key)
 
 
 @pytest.fixture
@@ -474,3 +509,76 @@ def test_an_effect_in_its_hold_that_is_there_already_is_taken_over(store: Store)
 
     assert report.taken_over == (drive.case(case_id).number,)
     assert credits_(store) == 1
+
+
+@pytest.mark.parametrize("holds", [lambda _: None, cannot_be_asked], ids=["absent", "cannot be asked"])
+def test_after_a_restore_nothing_open_is_sent_again_to_a_receiver_that_keeps_no_keys(
+    store: Store, tmp_path: Path, bring_back: Restore, holds: Callable[[str], Receipt | None]
+) -> None:
+    [case_id] = waiting(store, "a")
+    approve(store, case_id, hold=60)
+    back_up(store, tmp_path)
+    receivers = {"ledger": Keyless(ledger(store), holds)}
+    later = clock.now() + timedelta(minutes=2)
+    drive.step(store.settings, receivers=receivers, now=later)
+    restored = bring_back(store)
+
+    report = reconcile.run(settings=restored.settings, receivers=receivers)
+    drive.step(restored.settings, receivers=receivers, now=later)
+
+    assert (report.to_people, report.to_send, report.is_restored) == (1, 0, False)
+    assert "people find out what became of them" in report.as_text()
+    assert (place(case_id), receivers["ledger"].paid) == ("escalated/apply", 1)
+    assert "does not keep keys" in (drive.case(case_id).reason or "")
+
+
+def test_what_a_receiver_may_have_forgotten_by_now_is_not_said_to_be_missing(store: Store) -> None:
+    [case_id] = waiting(store, "a")
+    approve(store, case_id)
+    drive.until_idle(store.settings)
+    forgot = Keyless(ledger(store), lambda _: None)
+    tomorrow = clock.now() + timedelta(hours=25)
+
+    late = reconcile.run(settings=store.settings, receivers={"ledger": forgot}, now=tomorrow)
+    reason = drive.case(case_id).reason
+    soon = reconcile.run(settings=store.settings, receivers={"ledger": forgot})
+
+    assert (late.compared, late.findings, reason) == (0, (), None)
+    assert found(soon) == [(Difference.ABSENT_THERE, drive.case(case_id).number)]
+
+
+def applied(store: Store, *names: str) -> None:
+    approve(store, *waiting(store, *names))
+    drive.until_idle(store.settings)
+
+
+def test_one_look_up_that_fails_leaves_the_others_compared(store: Store) -> None:
+    applied(store, "a", "b", "c")
+
+    report = reconcile.run(settings=store.settings, receivers={"ledger": Blips(ledger(store), 2)})
+
+    assert report.compared == 2
+    assert "did not say of 1 keys of ours whether it holds them (OSError)" in report.as_text()
+
+
+def test_a_receiver_that_fails_three_times_in_a_row_is_not_asked_any_more(store: Store) -> None:
+    applied(store, *"abcde")
+    down = Blips(ledger(store), 2, 3, 4)
+
+    report = reconcile.run(settings=store.settings, receivers={"ledger": down})
+
+    assert (down.asked, report.compared) == (4, 1)
+    assert "did not answer (OSError)" in report.as_text()
+
+
+def test_a_receiver_whose_lane_is_paused_is_not_asked_unless_it_is_asked_alone(store: Store) -> None:
+    applied(store, "a")
+    receiver = Blips(ledger(store))
+    admission.pause("ledger", "Stock-taking.", actor=store.lead)
+
+    report = reconcile.run(settings=store.settings, receivers={"ledger": receiver})
+    asked = receiver.asked
+    alone = reconcile.run(settings=store.settings, receivers={"ledger": receiver}, only="ledger")
+
+    assert (asked, report.compared, alone.compared) == (0, 0, 1)
+    assert "The receiver ledger is paused, so it was not asked." in report.as_text()

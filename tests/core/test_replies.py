@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 
 from core import acting, actions, cases, clock, effects, errors, installation, reconcile, record, settling, verify
 from core.actions import Verdict
+from core.effects import QUIET
 from core.receivers import Receiver
 from core.receivers.ledger import Ledger
 from core.receivers.mail import Mail
@@ -349,8 +350,9 @@ def test_a_correction_in_doubt_is_settled_and_the_rollback_goes_on(
     once.go()
     in_doubt = place(made)
     office.server.breaks(Fault.NONE)
+    later = clock.now() + QUIET
     for lead in (office.store.lead, office.store.other_lead):
-        settling.settle(made.case_id, finding, "I asked the customer.", actor=lead)
+        settling.settle(made.case_id, finding, "I asked the customer.", actor=lead, now=later)
     office.go()
 
     assert in_doubt == "escalated/undo applied"
@@ -411,6 +413,7 @@ def test_a_mail_server_is_not_held_to_know_what_it_was_given(office: Office) -> 
     report = reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
 
     assert report.findings == ()
+    assert report.unasked == ("The receiver mail did not answer (a mail server cannot be asked what it was given).",)
 
 
 def test_after_a_restore_a_reply_that_may_have_left_goes_to_people(office: Office) -> None:

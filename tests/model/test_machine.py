@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, Phase, seed
 from hypothesis import settings as how
 from hypothesis.stateful import run_state_machine_as_test
 
-from core import installation, lifecycle
+from core import effects, installation, lifecycle
 from core.lifecycle import Move, Verb
 from core.settings import Settings
 from storage import database
@@ -40,8 +41,9 @@ Stores = Callable[[], AbstractContextManager[Store]]
 
 
 @pytest.fixture
-def stores(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Stores]:
+def stores(settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
     """Opens a copy of one installation, as often as wanted: quicker than making each."""
+    monkeypatch.setattr(effects, "QUIET", timedelta(0))  # The machine settles when nothing is under way any more.
     settings = settings.model_copy(update={"straight_on_below": 5_000, "attempts": 3, "effect_attempts": 4})
     installation.open_(settings, create=True)
     made = populate(settings)

@@ -1,11 +1,12 @@
 """Inbox, case, submit, cases and rollback: what each shows, its empty states, its guards, its actions."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, clock, people
+from core import actions, cases, clock, effects, people
 from core.actions import Verdict
 from core.lifecycle import State
 from core.outcomes import Answer, Kind
@@ -206,7 +207,10 @@ def test_leads_read_the_exact_text_and_reviewers_do_not(
     assert any("untrusted_message" in one.value for one in lead.code)
 
 
-def test_two_leads_settle_an_effect_in_doubt(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+def test_two_leads_settle_an_effect_in_doubt(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effects, "QUIET", timedelta(0))
     number = waiting()
     settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
     seen = view(sqlite_store, number)

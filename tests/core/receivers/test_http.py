@@ -21,8 +21,8 @@ from structlog.testing import capture_logs
 
 from core import clock, installation
 from core.outcomes import Answer
-from core.receivers import Sending
-from core.receivers.http import Http, NotAsked
+from core.receivers import NotAsked, Sending
+from core.receivers.http import Http
 from core.settings import Settings
 from tests.conftest import Store
 from tests.counterparts.faulty_receiver import OTHER_SECRET, SECRET, Elsewhere, FaultyReceiver
@@ -305,7 +305,9 @@ def test_a_team_replaces_what_its_system_means_by_a_status(there: FaultyReceiver
     assert Ours(settings(there.url)).apply(sending()).kind == "unknown"
 
 
-@pytest.mark.parametrize("fault", ["500", "404", "202", "done, foreign key", "done, HTML", "drop the line", "packed"])
+@pytest.mark.parametrize(
+    "fault", ["500", "404", "202", "done, pending", "done, foreign key", "done, HTML", "drop the line", "packed"]
+)
 def test_a_look_up_that_is_not_understood_proves_nothing(there: FaultyReceiver, fault: str) -> None:
     there.finds = [fault]
 
