@@ -113,7 +113,8 @@ class Settings(BaseSettings):
         24,
         ge=0,
         le=24 * 30,
-        description="A worker compares all effects with the receivers at its start and this often; 0: never.",
+        description="A worker compares the effects with the receivers at its start and this often, "
+        "except those whose lane is paused; 0: never.",
     )
     case_deadline_seconds: Seconds = Field(3_600, description="Machine work on a case that takes longer escalates.")
     answer_deadline_seconds: Seconds = Field(7 * 86_400, description="An unanswered question escalates after this.")

@@ -53,7 +53,7 @@ def test_the_path_works_with_a_real_server_and_books_its_tokens_and_cost(
 
     assert [one.kind for one in proposed.attempts] == ["transient", "ok"]
     failed, answered = proposed.attempts
-    assert failed.cost_status == "unknown"
+    assert failed.cost_status == "none"  # A 503: it did not work on it.
     assert (answered.fresh_input, answered.visible_output) == (1_200, 300)
     # 1,200 tokens at 0.15 and 300 at 0.60 dollars per million: 0.00018 + 0.00018.
     assert (answered.cost_status, answered.cost_nano_dollars) == ("priced", 360_000)
