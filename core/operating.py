@@ -58,6 +58,8 @@ def doubt_list(as_json: Json = False) -> None:
         found, total = doubts.listed(None), doubts.count()
         if as_json:
             print_json([one.as_json() for one in found])
+        elif not found:
+            print("No effect is in doubt.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
@@ -94,6 +96,8 @@ def prompt_list(workflow: Workflow = "refunds", as_json: Json = False) -> None:
                  "written_by": one.written_by, "why": one.why, "chosen": one.chosen, "attempts": one.attempts}
                 for one in found
             ])  # fmt: skip
+        elif not found:
+            print("No prompt was used or written yet.")
         for one in [] if as_json else found:
             mark = "*" if one.chosen else " "
             whose = f"written by {one.written_by}: {one.why}" if one.written_by else "came with the program"

@@ -39,7 +39,7 @@ class Act(StrEnum):
     SEE_PROMPT = "see the exact text sent for"
     CHOOSE_PROMPT = "choose the prompt of"
     SEE_LANES = "see the lanes of"
-    RUN_LANES = "pause and resume lanes for"
+    RUN_LANES = "pause and resume lanes of"
     MANAGE_PEOPLE = "manage people of"
 
 
@@ -85,6 +85,7 @@ _ROLES: dict[Act, frozenset[Role]] = {
     Act.RUN_LANES: frozenset({Role.LEAD, Role.ADMINISTRATOR}),
     Act.MANAGE_PEOPLE: frozenset({Role.ADMINISTRATOR}),
 }
+_OF_ALL = frozenset({Act.SEE_METRICS, Act.CHOOSE_PROMPT, Act.SEE_LANES, Act.RUN_LANES, Act.MANAGE_PEOPLE})
 _OWN_ONLY = frozenset({Act.ANSWER, Act.WITHDRAW})
 _NOT_OWN = frozenset({Act.DECIDE, Act.MANUAL, Act.RETRY, Act.REOPEN, Act.SETTLE})
 
@@ -94,7 +95,8 @@ def may(who: Who, act: Act, what: What | None = None) -> str | None:
     if not who.active:
         return "This account is not active any more; ask an administrator."
     if who.role not in _ROLES[act]:
-        return f"{_an(who.role)} may not {act} {'cases' if act is Act.SUBMIT else 'this case' if what else 'this'}."
+        whole = "cases" if act is Act.SUBMIT else "this installation" if act in _OF_ALL else "this"
+        return f"{_an(who.role)} may not {act} {'this case' if what else whole}."
     if what is None:
         return None
     own = who.id == what.submitted_by

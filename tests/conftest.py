@@ -1,7 +1,9 @@
 """What every test may use: a clean environment, cheap password hashing, an open, empty installation on each store."""
 
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -47,6 +49,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("integrations")
         for name, value in sorted(found.items()):
             terminalreporter.write_line(f"{value:>8,.10g}  {name}")
+
+
+@pytest.hookimpl(tryfirst=True)  # Before long tests are left out.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `either`, one of its two stores is for every run, by its name, and the other for long ones."""
+    for one in items:
+        if one.get_closest_marker("either"):
+            stores = ("sqlite", "postgres")
+            row = re.sub("|".join(stores), "", one.nodeid)
+            if stores[1 - zlib.crc32(row.encode()) % 2] in one.nodeid:
+                one.add_marker(pytest.mark.long)
 
 
 @dataclass(frozen=True)

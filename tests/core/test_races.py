@@ -41,7 +41,7 @@ PATIENCE = 60.0
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 on_postgres = pytest.mark.parametrize(
-    "settings", [pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])], indirect=True
+    "store", [pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("pg")])], indirect=True
 )
 
 

@@ -455,6 +455,7 @@ TAMPERED = {
 }  # fmt: skip
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("what", TAMPERED)
 def test_a_record_that_was_turned_is_found(office: Office, what: str) -> None:
     statement, invariant = TAMPERED[what]

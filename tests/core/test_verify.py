@@ -170,6 +170,7 @@ def behind_our_back(act: Callable[[Session], object]) -> None:
     database.current().writer.dispose()
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("what", STATEMENTS)
 def test_tampering_is_found(worked: Store, what: str) -> None:
     statement, invariant = STATEMENTS[what]

@@ -25,7 +25,7 @@ from tests.faults import disk
 from tests.faults.processes import alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]
-few_and_all = pytest.mark.parametrize("number", [3, pytest.param(None, marks=pytest.mark.long)])
+few_and_all = pytest.mark.parametrize("number", [2, pytest.param(None, marks=pytest.mark.long)])
 
 
 @pytest.fixture(autouse=True)

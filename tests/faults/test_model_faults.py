@@ -165,6 +165,7 @@ async def step(settings: Settings, model: Model) -> int:
     return len(taken)
 
 
+@pytest.mark.either
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("row", MATRIX)
 def test_each_fault_of_a_provider_has_its_outcome(store: Store, row: str) -> None:
