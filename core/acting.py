@@ -227,7 +227,8 @@ def planned_facts(planned: list[Effect]) -> dict[str, Any]:
 def words(text: str, what: str, longest: int) -> str:
     text = text.strip()
     if not text:
-        raise errors.Incomplete(f"Write a {what}.", {"note": f"Write a {what}."})
+        missing = f"Write {'an' if what[0] in 'aeiou' else 'a'} {what}."
+        raise errors.Incomplete(missing, {"note": missing})
     if len(text) > longest:
         raise errors.Incomplete(f"The {what} has {len(text):,} characters; at most {longest:,} are kept.")
     if "\x00" in text or any(0xD800 <= ord(sign) <= 0xDFFF for sign in text):

@@ -8,6 +8,7 @@ instructions can differ: schema and checks are the program's.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
@@ -47,7 +48,7 @@ def chosen(session: Session, workflow_name: str) -> PromptVersion | None:
 def listed(workflow_name: str, *, actor: Who | None) -> list[Version]:
     """All versions of a workflow, newest first. Raises `Forbidden`. `actor` is None on the host's command line."""
     _require(actor, Act.SEE_PROMPT)
-    workflow.get(workflow_name)
+    _workflow(workflow_name)
     with database.reading() as session:
         now = prompts.chosen(session, workflow=workflow_name)
         found = prompts.of_workflow(session, workflow=workflow_name)
@@ -87,7 +88,7 @@ def write(
 ) -> str:
     """Register a version of these instructions for the model of the settings; nothing uses it until it is chosen.
     Returns its digest; the same text again is the same version. Raises `Forbidden`, `Incomplete`."""
-    kind, moment = workflow.get(workflow_name), now or clock.now()
+    kind, moment = _workflow(workflow_name), now or clock.now()
     instructions = acting.words(instructions, "prompt", LONGEST)
     why = acting.words(why, "reason", acting.LONGEST_NOTE)
     digest = workflow.prompt_version(kind, instructions, settings.model_name)
@@ -116,7 +117,7 @@ def write(
 def choose(workflow_name: str, digest: str | None, why: str, *, actor: Who, now: datetime | None = None) -> None:
     """Use this version from the next call on; None: the program's own. `digest` may be its first letters, eight or
     more. Raises `NotFound`, `Forbidden`, `Incomplete`."""
-    kind, moment = workflow.get(workflow_name), now or clock.now()
+    kind, moment = _workflow(workflow_name), now or clock.now()
     why = acting.words(why, "reason", acting.LONGEST_NOTE)
     with database.transaction() as session:
         _require_now(session, actor)
@@ -128,6 +129,13 @@ def choose(workflow_name: str, digest: str | None, why: str, *, actor: Who, now:
         session.flush()
         facts = {"workflow": kind.name, "prompt": whole}
         moves.note(session, [Note("prompt_chosen", acting.by(actor), facts=facts)], now=moment)
+
+
+def _workflow(name: str) -> workflow.Workflow[Any, Any]:
+    try:
+        return workflow.get(name)
+    except KeyError as error:
+        raise errors.NotFound(str(error.args[0])) from None
 
 
 def choices(workflow_name: str) -> Sequence[tuple[PromptChoice, str]]:

@@ -71,3 +71,10 @@ def test_a_prompt_is_written_chosen_and_shown(run, tmp_path: Path) -> None:  # t
     assert (one["chosen"], one["written_by"], one["why"]) == (False, "Lead", "Shorter.")
     assert [choice.why for choice, _ in prompts.choices("refunds")] == ["Worse.", "Try."]
     assert run("prompt", "show", "ffffffffffff")[0] == 1
+
+
+def test_a_workflow_that_there_is_not_is_one_clear_line(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = run("prompt", "list", "--workflow", "nosuch")
+
+    assert code == 1
+    assert error.startswith("there is no workflow 'nosuch'")
