@@ -231,7 +231,7 @@ def tell(
 def missing(session: Session, *, connected: Sequence[str], now: datetime) -> list[Note]:
     """Say of lanes with due work and no receiver here, nor at another worker, that nothing goes out there."""
     notes = []
-    unknown = set(lanes.waiting(session, now=now)) - {MODEL, FALLBACK, *connected}
+    unknown = set(lanes.waiting(session, due_by=now)) - {MODEL, FALLBACK, *connected}
     elsewhere = workers.connected(session, since=now - MINUTE) if unknown else set()
     for name in sorted(unknown - elsewhere):
         if _row(session, name, lock=True).stopped_at is None:
@@ -324,7 +324,7 @@ class Standing:
     why: str
     do: str
     until: datetime | None  # When it tries again by itself.
-    waiting: int  # Cases that are due on it.
+    waiting: int  # Cases that are to go out through it, those included that wait for something else as well.
     by_person: bool = False  # A person paused it, and `why` has his name and words.
 
     def as_json(self) -> dict[str, Any]:
@@ -342,7 +342,7 @@ def standing(settings: Settings, now: datetime | None = None) -> list[Standing]:
     moment = now or clock.now()
     with database.reading() as session:
         rows = lanes.every(session)
-        waiting = lanes.waiting(session, now=moment)
+        waiting = lanes.waiting(session)
         spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
         names = people_rows.names(session, ids=[row.paused_by for row in rows if row.paused_by])
     here = {MODEL, *subject.connected(), *([FALLBACK] if settings.fallback_model else [])}
@@ -363,7 +363,9 @@ def _standing(
         return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person)
     if row.stopped_at is not None:
         why, do = _words(row, settings, now)
-        if not waiting and row.until is not None and row.until <= now:
+        if row.probe is not None and row.probe_until is not None and now < row.probe_until:
+            do = "One case is trying now whether it is well again; if it is, all goes on."
+        elif not waiting and row.until is not None and row.until <= now:
             do = "Nothing waits for it; the next case tries whether it is well again."
         return Standing(row.name, "stopped", row.stopped_at, why, do, row.until, waiting)
     if row.name == MODEL and (words := _near_cap(spent, settings)):

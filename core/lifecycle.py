@@ -15,6 +15,7 @@ case moves, and it refuses whatever is not listed in `MOVES`.
                  └── retry  ◄── failed/propose ◄─────┴─► escalated/review                             │
                                                                                                       │
     completed/apply ◄─ applied ─────────────────────────────────────────────────────────────────────┤
+         │    ▲        pending/apply ◄─ go on: one of several is applied, the next follows ──────────┤
          │    ▲        retrying/apply ◄─ held or in doubt ───────────────────────────────────────────┤
          │    │        failed/apply ◄─ refused: nothing was applied (retry: new key) ────────────────┤
          │    │        escalated/apply ◄─ outcome unknown: a person, with evidence ──────────────────┘
@@ -96,6 +97,7 @@ class Verb(StrEnum):
     REOPEN = "reopen"
     RETRY = "retry"
     APPLIED = "applied"
+    GO_ON = "go_on"
     REFUSED = "refused"
     DOUBT = "doubt"
     ROLL_BACK = "roll_back"
@@ -182,6 +184,7 @@ def _table() -> tuple[Move, ...]:
 
     # The effect.
     add(v.APPLIED, (PROCESSING_APPLY,), COMPLETED_APPLY)
+    add(v.GO_ON, (PROCESSING_APPLY,), PENDING_APPLY)  # One of several effects is done; the next follows.
     add(v.REFUSED, (PROCESSING_APPLY,), FAILED_APPLY)
     add(v.DOUBT, (PROCESSING_APPLY, RETRYING_APPLY), ESCALATED_APPLY)
     add(v.SETTLE, (ESCALATED_APPLY,), COMPLETED_APPLY, FAILED_APPLY, PENDING_APPLY)
@@ -191,6 +194,7 @@ def _table() -> tuple[Move, ...]:
     # The undo.
     add(v.ROLL_BACK, (COMPLETED_APPLY,), PENDING_UNDO)
     add(v.UNDONE, (PROCESSING_UNDO,), ROLLED_BACK)
+    add(v.GO_ON, (PROCESSING_UNDO,), PENDING_UNDO)
     add(v.UNDO_REFUSED, (PROCESSING_UNDO,), ESCALATED_UNDO)
     add(v.DOUBT, (PROCESSING_UNDO, RETRYING_UNDO), ESCALATED_UNDO)
     add(v.RETRY, (ESCALATED_UNDO,), PENDING_UNDO)

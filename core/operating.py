@@ -27,7 +27,7 @@ def lane_list(as_json: Json = False) -> None:
             print_json([one.as_json() for one in found])
         for one in [] if as_json else found:
             since = f" since {one.since:%F %T} UTC" if one.since else ""
-            print(f"{one.name:<12} {one.state}{since}  {one.waiting} due")
+            print(f"{one.name:<12} {one.state}{since}  {one.waiting} waiting")
             if one.why:
                 print(f"             {one.why} {one.do}")
 

@@ -313,14 +313,17 @@ def _applied(e: _Ending, outcome: Applied) -> Move:
     facts = {"effect": e.ran.work.key, "receipt": outcome.receipt.reference}
     following = effects.next_to_send(e.effects, e.case.step)
     if following is not None:
-        put: dict[str, Any] = {
-            "due_at": e.now, "tries": 0, "lane": following.receiver, "reason": "The next effect of this case follows.",
-        }  # fmt: skip
-        return e.move(Verb.RETRY_LATER, Place(State.RETRYING, e.at_this_step), facts, put)
-    put = {"reason": None, "category": None}
+        return _go_on(e, following, facts, {"reason": "The next effect of this case follows.", "category": None})
+    put: dict[str, Any] = {"reason": None, "category": None}
     if e.case.step == Step.UNDO:
         return e.move(Verb.UNDONE, lifecycle.ROLLED_BACK, facts, put)
     return e.move(Verb.APPLIED, lifecycle.COMPLETED_APPLY, facts, put | {"outcome": str(effects.outcome_of(e.effects))})
+
+
+def _go_on(e: _Ending, following: Effect, facts: Mapping[str, Any], put: Mapping[str, Any]) -> Move:
+    """To the next of several effects."""
+    target = Place(State.PENDING, e.at_this_step)
+    return e.move(Verb.GO_ON, target, facts, {"due_at": e.now, "tries": 0, "lane": following.receiver, **put})
 
 
 def _refused(e: _Ending, reason: str) -> Move:
@@ -345,9 +348,8 @@ def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: di
     if refused.message:
         following = effects.next_to_send([one for one in e.effects if one.id != refused.id], e.case.step)
         if following is not None:
-            put |= {"due_at": e.now, "tries": 0, "lane": following.receiver}
-            put |= {"reason": f"The correction was refused; the rest is undone. {reason}"}
-            return e.move(Verb.RETRY_LATER, lifecycle.RETRYING_UNDO, facts, put)
+            put["reason"] = f"The correction was refused; the rest is undone. {reason}"
+            return _go_on(e, following, facts, put)
         if effects.is_undone_in_fact(e.effects):
             put["reason"] = f"What was applied is undone; the correction of the reply was refused. {reason}"
             return e.move(Verb.UNDONE, lifecycle.ROLLED_BACK, facts, put)

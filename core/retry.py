@@ -15,7 +15,6 @@ FIRST_WAIT: Final = 2.0  # Seconds: the first wait is between 0 and this, each n
 LONGEST_WAIT: Final = 300.0  # but never longer than this, unless the other side asks for it.
 HELD_WAIT: Final = 5.0  # A receiver that is busy with this very key is given at least this long,
 PENDING_WAIT: Final = 15.0  # and one that has taken an effect and works on it, this long.
-REFUSED_WAIT: Final = (60.0, 300.0)  # A receiver that refuses us is tried again after a time between these.
 
 INVALID_TRIES: Final = 2  # Answers without the form asked for, before a person is asked.
 TRUNCATED_TRIES: Final = 2  # The second with a longer limit: see `token_limit`.
@@ -44,8 +43,8 @@ def decide(
     `tries` counts the tries of this step that were used up, this one included; `limit` is how many there may be.
     `earlier` names the kinds of the earlier ones: an invalid answer is asked for once more, and one that was cut
     off once more with the limit of `token_limit`. A try is not used up that failed only because the provider asks us
-    to wait, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together. With `has_fallback`
-    a second model may answer meanwhile, so the case does not wait for as long as the first one asks: its lane does.
+    to wait, refuses all of us, or as the `probe` of a stopped lane: then all cases wait together, for their lane and
+    not each for itself, so that they go on when it does. With `has_fallback` a second model may answer meanwhile.
 
     Raises ValueError for a reply that is ok.
     """
@@ -81,7 +80,7 @@ def decide(
                     f"model{_code(reply)}. Decide without a proposal, or re-run when that is settled.",
                 )
             reason = f"The model cannot be used now: key, credit or name of the model{_code(reply)}. The case waits."
-            return Later(now + timedelta(seconds=_backoff(1, rng, asked)), category, reason, spent=False)
+            return Later(now + timedelta(seconds=_backoff(1, rng)), category, reason, spent=False)
         case Kind.INVALID:
             what = "The model's answer did not have the form asked for"
             wait, more = _backoff(alike, rng), alike < INVALID_TRIES
@@ -90,13 +89,13 @@ def decide(
             wait, more = 0.0, alike < TRUNCATED_TRIES
         case Kind.TRANSIENT:
             what = _TRANSIENT.get(category, "The call of the model failed")
-            wait, more = _backoff(tries, rng, asked), True
+            wait, more = _backoff(tries, rng), True
         case _:
             assert_never(reply.kind)
     at = now + timedelta(seconds=wait)
     lane_waits = probe or category is Category.RATE_LIMIT or reply.retry_after is not None
     if reply.kind is Kind.TRANSIENT and lane_waits:
-        if deadline is not None and at >= deadline:
+        if deadline is not None and at + timedelta(seconds=asked or 0.0) >= deadline:
             late = "the next try would come after the case's deadline"
             return ToPerson(category, f"{what}, and {late}. Decide without a proposal, or re-run.")
         return Later(at, category, f"{what}. The case waits, and is tried again.", spent=False)
@@ -187,11 +186,11 @@ def after_effect(
 
 
 def _wait(answer: outcomes.Answer, tries: int, rng: Chance) -> float:
-    if answer.kind == "misconfigured":
-        shortest, longest = REFUSED_WAIT
-        return max(shortest + rng.random() * (longest - shortest), answer.retry_after or 0.0)
-    shortest = {"held": HELD_WAIT, "pending": PENDING_WAIT}.get(answer.kind, 0.0)
-    return _backoff(tries, rng, max(answer.retry_after or 0.0, shortest))
+    """Seconds that this effect waits for itself. Where the receiver stops all of them, its lane waits."""
+    if answer.kind == "pending" or (answer.kind == "held" and not answer.busy):
+        shortest = PENDING_WAIT if answer.kind == "pending" else HELD_WAIT
+        return _backoff(tries, rng, max(answer.retry_after or 0.0, shortest))
+    return _backoff(1 if answer.kind in _UNSPENT else tries, rng)
 
 
 _TRANSIENT: Final = {

@@ -87,9 +87,12 @@ def traffic(session: Session, *, name: str, since: datetime, now: datetime) -> T
     return Traffic(int(calls), int(retries), int(tokens))
 
 
-def waiting(session: Session, *, now: datetime) -> dict[str, int]:
-    """How many cases are due on each lane."""
-    statement = select(Case.lane, func.count()).where(text(DUE), col(Case.due_at) <= now).group_by(Case.lane)
+def waiting(session: Session, *, due_by: datetime | None = None) -> dict[str, int]:
+    """How many cases wait to go out through each lane, whatever else they wait for; with `due_by` only those that wait
+    for nothing else by then."""
+    statement = select(Case.lane, func.count()).where(text(DUE)).group_by(Case.lane)
+    if due_by is not None:
+        statement = statement.where(col(Case.due_at) <= due_by)
     return dict(session.exec(statement).all())
 
 

@@ -23,7 +23,7 @@ def show(lane: admission.Standing, *, may_run: bool) -> None:
             plain.strong(lane.name)
             badges.put(_LOOKS[lane.state])
             if lane.waiting:
-                st.caption(f"{figures.show(lane.waiting, 'cases')} due", width="content")
+                st.caption(f"{figures.show(lane.waiting, 'cases')} waiting", width="content")
             if may_run and lane.state != "paused":
                 panel.opener("Pause", f"pause.{lane.name}", key=f"lane.{lane.name}.pause", icon=":material/pause:")
             if may_run and lane.state in ("paused", "stopped"):

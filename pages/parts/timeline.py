@@ -36,6 +36,7 @@ _WORDS = {
     "reopen": "Reopened",
     "retry": "Tried again by a person",
     "applied": "Effect applied, receipt received",
+    "go_on": "Done in part: the next effect follows",
     "refused": "Refused by the receiver",
     "doubt": "Outcome unknown",
     "roll_back": "Rollback ordered",

@@ -97,7 +97,7 @@ def claim(
     """Claim what is due on every lane, proposals first."""
     now = now or clock.now()
     with database.reading() as session:
-        due = sorted(lanes.waiting(session, now=now), key=lambda name: (name != MODEL, name))
+        due = sorted(lanes.waiting(session, due_by=now), key=lambda name: (name != MODEL, name))
     taken: list[ToPropose | ToSend] = []
     for lane in due:
         taken += claims.claim(holder=holder, lane=lane, limit=limit - len(taken), settings=settings, now=now)

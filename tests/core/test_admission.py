@@ -685,6 +685,37 @@ def test_resuming_a_lane_that_stopped_by_itself_sends_the_next_probe_at_once(sto
 # --- Receivers --------------------------------------------------------------------------------------------------------
 
 
+def test_what_was_told_to_wait_for_long_goes_on_when_the_lane_is_resumed_before(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 5)
+    run(settings, take(settings), said(Kind.TRANSIENT, Category.RATE_LIMIT, detail="429", retry_after=1_800.0))
+    time.pass_(60)
+    assert (take(settings), lane(store, settings).waiting) == ([], 5)
+
+    admission.resume(MODEL, "The quota was raised.", actor=store.lead)
+    (probe,) = take(settings)
+    assert lane(store, settings).do.startswith("One case is trying now")
+    assert lane(store, settings).waiting == 4
+    run(settings, [probe], drive.says())
+    run(settings, take(settings), drive.says())
+
+    assert states(store) == {"waiting_for_review": 5}
+
+
+def test_a_case_that_waits_for_its_next_try_waits_for_its_lane_too(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 2)
+    run(settings, take(settings), DOWN)
+
+    assert take(settings) == []
+    assert (lane(store, settings).state, lane(store, settings).waiting) == ("stopped", 2)
+    assert lane(store, settings).do.startswith("Nothing needs to be done")
+    time.pass_(60)
+    run(settings, take(settings), drive.says())
+    run(settings, take(settings), drive.says())
+    assert (lane(store, settings).state, lane(store, settings).waiting) == ("open", 0)
+
+
 class Answers(drive.Scripted):
     """A receiver that always answers this."""
 

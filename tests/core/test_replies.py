@@ -98,7 +98,7 @@ def test_the_money_goes_first_and_then_the_reply(office: Office) -> None:
     between = (len(office.ledger.transfers()), len(office.server.letters), place(made))
     office.go()
 
-    assert between == (1, 0, "retrying/apply")
+    assert between == (1, 0, "pending/apply")
     assert place(made) == "completed/apply applied"
     (letter,) = office.server.letters
     assert (letter["To"], letter.get_content().strip()) == (NORA, "We refund you.")

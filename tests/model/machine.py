@@ -448,7 +448,7 @@ class Machine(RuleBasedStateMachine):
             shut = [
                 at
                 for lane in lanes.every(session)
-                if lane.stopped_at is not None and lane.name in lanes.waiting(session, now=self.now)
+                if lane.stopped_at is not None and lane.name in lanes.waiting(session, due_by=self.now)
                 for at in (lane.until, lane.probe_until if lane.probe is not None else None)
                 if at is not None
             ]

@@ -35,6 +35,7 @@ NEVER = {
     *(move for move in lifecycle.MOVES if move.verb is Verb.RESCUE and move.target.state is lifecycle.State.RETRYING),
     *(move for move in lifecycle.MOVES if move.verb is Verb.REJECT and move.target == lifecycle.PENDING_APPLY),
     *(move for move in lifecycle.MOVES if move.verb is Verb.DOUBT and move.source in lifecycle.DUE),
+    *(move for move in lifecycle.MOVES if move.verb is Verb.GO_ON),  # Its cases have one effect each.
 }
 
 Stores = Callable[[], AbstractContextManager[Store]]
@@ -105,4 +106,4 @@ def made(tally: Tally) -> set[Move]:
 
 
 def unmade(tally: Tally) -> set[Verb]:
-    return {move.verb for move in lifecycle.MOVES} - {move.verb for move in made(tally)}
+    return {move.verb for move in lifecycle.MOVES if move not in NEVER} - {move.verb for move in made(tally)}
