@@ -305,7 +305,8 @@ def take_back(
 def retry(
     case_id: UUID, *, actor: Who, settings: Settings, version: int | None = None, now: datetime | None = None
 ) -> Done:
-    """Try again what gave up: the proposal, the refused effect under a new key, or the refused undo."""
+    """Try again what gave up: the proposal, the refused effect under a new key, or the refused undo. What is in doubt
+    is never sent with another key."""
 
     def act(a: Acting) -> str:
         place = place_of(a.case)
@@ -315,6 +316,8 @@ def retry(
             a.move(Verb.RETRY, lifecycle.PENDING_PROPOSE, facts, acting.to_model(settings, a.now))
             return "The case goes to the model again."
         kind = "undo" if place == lifecycle.ESCALATED_UNDO else "apply"
+        if place == lifecycle.ESCALATED_APPLY:
+            _require_no_doubt(a)
         again = [
             effects.plan_again(a.session, case=a.case, decision=decision, refused=one, now=a.now)
             for one in effect_rows.of_case(a.session, case_id=a.case.id)
@@ -334,6 +337,25 @@ def retry(
         return "The undo is tried again." if kind == "undo" else "The effect is tried again, with a new key."
 
     return acting.act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now, version=version)
+
+
+def accept(case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None) -> Done:
+    """Accept what stands after the receiver refused the rest, or refused to take it back: nothing more is sent. Raises
+    `ActionError` while something is in doubt."""
+    reason = acting.words(reason, "reason", LONGEST_NOTE)
+
+    def act(a: Acting) -> str:
+        _require_no_doubt(a)
+        facts = acting.facts_of(a.enter("accept", reason)) | {"void": acting.void(a.session, a.case)}
+        put = {
+            "outcome": str(effects.outcome_of(effect_rows.of_case(a.session, case_id=a.case.id))),
+            "reason": "Accepted as it is after a refusal: what was applied stands.", "category": None,
+            "rollback_decision": None,
+        }  # fmt: skip
+        a.move(Verb.ACCEPT, lifecycle.COMPLETED_APPLY, facts, put)
+        return "Accepted: what was applied stands, and nothing more is sent."
+
+    return acting.act(case_id, Act.ACCEPT, lifecycle.sources(Verb.ACCEPT), actor, act, now, version=version)
 
 
 def reopen(
@@ -361,15 +383,17 @@ def reopen(
 def roll_back(
     case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None
 ) -> Done:
-    """Undo what the case did, by new effects with keys of their own. While the outcome is still open the wish is kept
-    and starts when it is known. Raises `ActionError` where nothing can be undone."""
+    """Undo what the case did, by new effects with keys of their own; what was still to be sent stays here. While the
+    outcome is open the wish is kept and starts when it is known. Raises `ActionError` where nothing can be undone."""
     reason = acting.words(reason, "reason", LONGEST_NOTE)
 
     def act(a: Acting) -> str:
-        if place_of(a.case) != lifecycle.COMPLETED_APPLY:
+        place = place_of(a.case)
+        is_known = place == lifecycle.ESCALATED_APPLY and not effects.in_doubt(a.session, a.case)
+        if place != lifecycle.COMPLETED_APPLY and not is_known:
             _wish(a, reason)
             return "The outcome is not known yet. It will be rolled back as soon as it is."
-        if a.case.outcome not in (Outcome.APPLIED, Outcome.DECLINED):
+        if not is_known and a.case.outcome not in (Outcome.APPLIED, Outcome.DECLINED):
             raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
         begin_rollback(a.session, a.case, a.enter("roll_back", reason), acting.by(actor), now=a.now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
@@ -384,7 +408,8 @@ def roll_back(
 
 
 def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, *, now: datetime) -> None:
-    """Plan the undo effects of an applied case and send it to pending/undo. Raises `ActionError` where none can be."""
+    """Plan the undo effects of a case in which something stands applied, and send it to pending/undo. Raises
+    `ActionError` where none can be."""
     planned = effects.plan_undo(
         session,
         case=case,
@@ -398,11 +423,18 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
         "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None
     }  # fmt: skip
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
+    if case.step == Step.APPLY and (unsent := acting.void(session, case)):
+        facts["void"] = unsent
     if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
         raise acting.stale(session, case)
 
 
 # --- What the functions above share --------------------------------------------------------------------------------
+
+
+def _require_no_doubt(a: Acting) -> None:
+    if effects.in_doubt(a.session, a.case):
+        raise errors.ActionError("It is not known whether it was applied: look it up, or settle it first.")
 
 
 def _wish(a: Acting, reason: str) -> None:

@@ -591,6 +591,17 @@ def reopen(id_: CaseId, as_: As, reason: Reason, version: Version = None, as_jso
 
 
 @app.command()
+def accept(id_: CaseId, as_: As, reason: Reason, version: Version = None, as_json: Json = False) -> None:
+    """Accept what stands after the receiver refused the rest, or refused to take it back."""
+    with _opened():
+        _done(
+            lambda actor: actions.accept(cases.resolve(id_), reason, actor=actor, version=version),
+            as_,
+            as_json,
+        )
+
+
+@app.command()
 def settle(
     id_: CaseId,
     finding: Finding,

@@ -18,8 +18,8 @@ case moves, and it refuses whatever is not listed in `MOVES`.
          │    ▲        pending/apply ◄─ go on: one of several is applied, the next follows ──────────┤
          │    ▲        retrying/apply ◄─ held or in doubt ───────────────────────────────────────────┤
          │    │        failed/apply ◄─ refused: nothing was applied (retry: new key) ────────────────┤
-         │    │        escalated/apply ◄─ outcome unknown: a person, with evidence ──────────────────┘
-         │    └─ undo given up
+         │    │        escalated/apply ◄─ outcome unknown, or refused after a part: a person ────────┘
+         │    └─ accepted as it is, undo given up
          └─ roll back ─► pending/undo ─► processing/undo ─┬─► rolled_back/undo
                               ▲              └─ retrying/undo
                               └──────────── escalated/undo ◄─ refused or in doubt: the effect still stands
@@ -103,6 +103,7 @@ class Verb(StrEnum):
     ROLL_BACK = "roll_back"
     UNDONE = "undone"
     UNDO_REFUSED = "undo_refused"
+    ACCEPT = "accept"
     SETTLE = "settle"
     GIVE_UP_UNDO = "give_up_undo"
 
@@ -185,14 +186,15 @@ def _table() -> tuple[Move, ...]:
     # The effect.
     add(v.APPLIED, (PROCESSING_APPLY,), COMPLETED_APPLY)
     add(v.GO_ON, (PROCESSING_APPLY,), PENDING_APPLY)  # One of several effects is done; the next follows.
-    add(v.REFUSED, (PROCESSING_APPLY,), FAILED_APPLY)
+    add(v.REFUSED, (PROCESSING_APPLY,), FAILED_APPLY, ESCALATED_APPLY)  # Of nothing; after something was applied.
     add(v.DOUBT, (PROCESSING_APPLY, RETRYING_APPLY), ESCALATED_APPLY)
     add(v.SETTLE, (ESCALATED_APPLY,), COMPLETED_APPLY, FAILED_APPLY, PENDING_APPLY)
     add(v.RETRY, (FAILED_PROPOSE,), PENDING_PROPOSE)
-    add(v.RETRY, (FAILED_APPLY,), PENDING_APPLY)
+    add(v.RETRY, (FAILED_APPLY, ESCALATED_APPLY), PENDING_APPLY)
+    add(v.ACCEPT, (ESCALATED_APPLY, ESCALATED_UNDO), COMPLETED_APPLY)
 
     # The undo.
-    add(v.ROLL_BACK, (COMPLETED_APPLY,), PENDING_UNDO)
+    add(v.ROLL_BACK, (COMPLETED_APPLY, ESCALATED_APPLY), PENDING_UNDO)
     add(v.UNDONE, (PROCESSING_UNDO,), ROLLED_BACK)
     add(v.GO_ON, (PROCESSING_UNDO,), PENDING_UNDO)
     add(v.UNDO_REFUSED, (PROCESSING_UNDO,), ESCALATED_UNDO)

@@ -33,6 +33,7 @@ class Act(StrEnum):
     MANUAL = "take by hand"
     REOPEN = "reopen"
     ROLL_BACK = "roll back"
+    ACCEPT = "accept as it is"
     SETTLE = "settle"
     LOOK_UP = "look up"
     SEE_METRICS = "see the metrics of"
@@ -76,6 +77,7 @@ _ROLES: dict[Act, frozenset[Role]] = {
     Act.MANUAL: _DECIDERS,
     Act.REOPEN: frozenset({Role.LEAD}),
     Act.ROLL_BACK: frozenset({Role.LEAD}),
+    Act.ACCEPT: frozenset({Role.LEAD}),
     Act.SETTLE: frozenset({Role.LEAD}),
     Act.LOOK_UP: frozenset({Role.LEAD}),
     Act.SEE_METRICS: frozenset({Role.LEAD, Role.ADMINISTRATOR, Role.AUDITOR, Role.REVIEWER}),
@@ -87,7 +89,7 @@ _ROLES: dict[Act, frozenset[Role]] = {
 }
 _OF_ALL = frozenset({Act.SEE_METRICS, Act.CHOOSE_PROMPT, Act.SEE_LANES, Act.RUN_LANES, Act.MANAGE_PEOPLE})
 _OWN_ONLY = frozenset({Act.ANSWER, Act.WITHDRAW})
-_NOT_OWN = frozenset({Act.DECIDE, Act.MANUAL, Act.RETRY, Act.REOPEN, Act.SETTLE})
+_NOT_OWN = frozenset({Act.DECIDE, Act.MANUAL, Act.RETRY, Act.REOPEN, Act.ACCEPT, Act.SETTLE})
 
 
 def may(who: Who, act: Act, what: What | None = None) -> str | None:

@@ -37,6 +37,7 @@ from storage import cases, database, lanes, prompts
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
 
+_CHOICES = "A lead tries it again, rolls back what was applied, or accepts the case as it is."
 NO_AMOUNT = "an effect without an amount"
 
 
@@ -78,7 +79,7 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
         late = [_late(ran, actor) for ran in runs_by_case if not ours[id(ran)]]
         moves.move(session, wanted, now=now, notes=late + lanes_changed)
         for one in wanted:
-            if one.verb is Verb.APPLIED and one.case.rollback_decision is not None:
+            if one.verb in (Verb.APPLIED, Verb.REFUSED) and one.case.rollback_decision is not None:
                 _begin_wished_rollback(session, one.case, actor, now)
     return [id(ran) in saved or ours[id(ran)] for ran in runs]
 
@@ -337,8 +338,8 @@ def _refused(e: _Ending, reason: str) -> Move:
         return _undo_refused(e, refused, facts, put, reason)
     if standing:
         what = "A message" if refused.message else f"A later effect ({_sum([refused])})"
-        put["reason"] = f"{what} was refused after {_sum(standing)} had been applied. {reason}"
-        return e.move(Verb.DOUBT, lifecycle.ESCALATED_APPLY, facts, put)
+        put["reason"] = f"{what} was refused after {_sum(standing)} had been applied. {reason} {_CHOICES}"
+        return e.move(Verb.REFUSED, lifecycle.ESCALATED_APPLY, facts, put)
     put |= {"reason": f"{reason} Nothing was applied.", "rollback_decision": None}
     return e.move(Verb.REFUSED, lifecycle.FAILED_APPLY, facts, put)
 

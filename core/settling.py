@@ -42,8 +42,7 @@ def settle(
     second, other lead finds the same, the case moves. Another finding begins anew: both stay in the record.
 
     `reference` is the receiver's own of what was applied: both name the same one. Without it the effect cannot be taken
-    back from here. After a refusal, where nothing is in doubt, `not_applied` gives the refused part up and leaves what
-    stands.
+    back from here.
     """
     evidence = acting.words(evidence, "evidence", LONGEST_NOTE)
     reference = reference.strip() if finding is Finding.APPLIED else ""
@@ -52,9 +51,9 @@ def settle(
 
     def act(a: Acting) -> str:
         doubtful = effects.in_doubt(a.session, a.case)
-        if finding is not Finding.NOT_APPLIED and not doubtful:
+        if not doubtful:
             raise errors.ActionError(
-                "Nothing is in doubt here: the receiver refused. Try again, or find that it was not applied."
+                "Nothing is in doubt here: the receiver refused. Try it again, or accept the case as it is."
             )
         if finding is Finding.RESEND:
             effects.require_known(doubtful, a.now)
@@ -114,7 +113,7 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
         case Finding.NOT_APPLIED:
             for one in doubtful:
                 effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "rejected"})
-            if undo and doubtful and all(one.message for one in doubtful) and (more := _after_correction(a)):
+            if undo and all(one.message for one in doubtful) and (more := _after_correction(a)):
                 verb, target = more
                 put |= {"due_at": a.now, "reason": "Settled by two people: the correction was not sent."}
                 _put_lane(a, put)

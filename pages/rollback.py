@@ -50,22 +50,22 @@ with st.container(horizontal=True, vertical_alignment="center", key="rollback-he
     access.link("case", "Whole case", icon=":material/description:", case=case.number)
 
 standing = cases.preview_rollback(seen)
-place = place_of(case)
+place, is_open = place_of(case), rollbacks.is_open(seen)
 if case.step == "undo" or (case.rollback_decision is not None and place != lifecycle.COMPLETED_APPLY):
     rollbacks.progress(seen)
-elif not cases.can(seen, lifecycle.Verb.ROLL_BACK) and place not in rollbacks.OPEN:
+elif not cases.can(seen, lifecycle.Verb.ROLL_BACK) and not is_open:
     st.caption("Nothing of this case stands applied, so there is nothing to roll back.")
 else:
     refusal = cases.refusal(seen, Act.ROLL_BACK, who)
     st.subheader("What would be undone", anchor=False)
     rollbacks.preview(standing)
-    possible = any(one.possible for one in standing) or place in rollbacks.OPEN
+    possible = any(one.possible for one in standing) or is_open
     if refusal is not None:
         notice.box("refused", refusal)
     elif not possible:
         notice.box("warning", "None of it can be undone here. Take it up with the receiver.")
     else:
-        if place in rollbacks.OPEN:
+        if is_open:
             st.caption("The outcome is still open: the rollback is kept and starts when it is known.")
         rollbacks.confirm(seen, who=who)
 st.subheader("What was sent", anchor=False)

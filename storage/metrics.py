@@ -50,10 +50,10 @@ TOKEN_BUCKETS = ("fresh_input", "cache_read", "cache_write", "visible_output", "
 
 WITH_PERSON = ("waiting_for_review", "escalated")
 VERDICTS = ("approve", "reject", "rerun", "ask", "escalate", "manual")
-OF_PEOPLE = (*VERDICTS, "answer", "withdraw", "take_back", "reopen", "retry", "settle")
+OF_PEOPLE = (*VERDICTS, "answer", "withdraw", "take_back", "reopen", "retry", "accept", "settle")
 DECIDING = ("approve", "reject", "manual", "straight_on")
 PROPOSING = ("propose", "straight_on", "ask", "escalate")
-COMPLETING = ("approve", "reject", "manual", "applied", "settle")
+COMPLETING = ("approve", "reject", "manual", "applied", "accept", "settle")
 
 
 class Fact(StrEnum):
@@ -197,7 +197,7 @@ def longest_wait_before(session: Session, *, window: Window) -> datetime | None:
     The wait either goes on, or the window holds the move that ended it."""
     before = EVENT.alias()
     entered = _nearest(before, before.c.at, before.c.case_version.is_not(None))
-    left = _moves(window, *VERDICTS, "expire", "withdraw", "settle", "retry", "give_up_undo")
+    left = _moves(window, *VERDICTS, "expire", "withdraw", "settle", "accept", "retry", "roll_back", "give_up_undo")
     ended = select(entered.label("at")).where(*left, EVENT.c.from_state.in_(WITH_PERSON)).subquery()
     goes_on = select(func.min(CASE.c.since)).where(*_now(window, WITH_PERSON), CASE.c.since < window.since)
     had_ended = select(func.min(ended.c.at)).where(ended.c.at < window.since)
@@ -327,7 +327,9 @@ def _completions(window: Window) -> Select[Any]:
 def _reversals(window: Window) -> Select[Any]:
     later = EVENT.alias()
     part = case((_follows(later, later.c.to_state == "rolled_back"), "rolled_back"), else_="standing")
-    return _rows(EVENT.c.at, part).where(*_moves(window, "applied", "settle"), EVENT.c.to_state == "completed")
+    return _rows(EVENT.c.at, part).where(
+        *_moves(window, "applied", "settle", "accept"), EVENT.c.to_state == "completed"
+    )
 
 
 # --- Proposals, reviews and decisions -------------------------------------------------------------------------------

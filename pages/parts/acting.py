@@ -27,16 +27,21 @@ def buttons(seen: cases.View, *, who: Who) -> None:
         if (verb is None or cases.can(seen, verb)) and cases.refusal(seen, act, who) is None:
             offered.append((label, name, icon))
 
+    in_doubt = any(map(_doubtful, seen.effects))
     decides = place in lifecycle.REVIEWABLE and cases.refusal(seen, Act.DECIDE, who) is None
     offer("Withdraw", "withdraw", "cancel", Act.WITHDRAW, Verb.WITHDRAW)
-    if place in (lifecycle.FAILED_PROPOSE, lifecycle.FAILED_APPLY, lifecycle.ESCALATED_UNDO):
+    if place != lifecycle.ESCALATED_APPLY or not in_doubt:
         offer("Try again", "retry", "replay", Act.RETRY, Verb.RETRY)
     if place in (lifecycle.FAILED_PROPOSE, lifecycle.FAILED_APPLY):
         offer("Take by hand", "manual", "back_hand", Act.MANUAL, Verb.MANUAL)
     if seen.case.outcome == "declined":
         offer("Reopen", "reopen", "lock_open", Act.REOPEN, Verb.REOPEN)
-    offer("Settle the outcome", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
-    rolls = place == lifecycle.COMPLETED_APPLY and (seen.case.outcome == "applied" or cases.has_undo(seen))
+    if in_doubt:
+        offer("Settle the outcome", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
+    else:
+        offer("Accept as it is", "accept", "task_alt", Act.ACCEPT, Verb.ACCEPT)
+    stands = place == lifecycle.COMPLETED_APPLY and seen.case.outcome == "applied"
+    rolls = stands or (cases.can(seen, Verb.ROLL_BACK) and not in_doubt and cases.has_undo(seen))
     rolls = rolls and cases.refusal(seen, Act.ROLL_BACK, who) is None
     if not offered and not decides and not rolls:
         return
@@ -47,7 +52,7 @@ def buttons(seen: cases.View, *, who: Who) -> None:
             access.go("review", case=number)
         if rolls and st.button("Roll back", icon=":material/undo:", key="case.roll_back"):
             access.go("rollback", case=number)
-        if any(map(_doubtful, seen.effects)) and cases.refusal(seen, Act.LOOK_UP, who) is None:
+        if in_doubt and cases.refusal(seen, Act.LOOK_UP, who) is None:
             doubtful.look_up_button(seen.case.id, who=who, key="case.look_up")
         for label, name, icon in offered:
             panel.opener(label, f"{name}.{number}", key=f"case.{name}", icon=f":material/{icon}:")
@@ -82,6 +87,14 @@ def _panels(seen: cases.View, who: Who) -> None:
         do=lambda words: actions.decide(
             case.id, Verdict.MANUAL, actor=who, settings=settings, note=words, version=version
         ),
+    )
+    panel.ask(
+        f"accept.{number}",
+        f"Accept case {number} as it is",
+        label="Why",
+        confirm="Accept",
+        hint="What was applied stands. What was refused is not sent any more.",
+        do=lambda words: actions.accept(case.id, words, actor=who, version=version),
     )
     panel.ask(
         f"reopen.{number}",

@@ -60,7 +60,7 @@ def place(state: str, step: str) -> Look:
     """The look of a state at a step: an approved case that waits for its hold is not just pending."""
     look = STATES[State(state)]
     if step == Step.APPLY and state == State.PENDING:
-        return Look("Approved, on hold", "blue", "hourglass_top")
+        return Look("Approved, to be sent", "blue", "hourglass_top")
     if step == Step.APPLY and state in (State.PROCESSING, State.RETRYING):
         return Look("Leaving", "blue", "send")
     if step == Step.UNDO and state in (State.PENDING, State.PROCESSING, State.RETRYING):

@@ -97,7 +97,7 @@ def tiles(line: Queue | None, seen: Overview) -> None:
     ]  # fmt: skip
     rest = [
         ("Escalated", f"{seen.in_state(State.ESCALATED):,}", "priority_high"),
-        ("Approved, on hold", f"{seen.places.get(f'{State.PENDING}/{Step.APPLY}', 0):,}", "hourglass_top"),
+        ("Approved, to be sent", f"{seen.places.get(f'{State.PENDING}/{Step.APPLY}', 0):,}", "hourglass_top"),
     ]
     with st.grid(4, min_column_width=150, border=False):
         for label, value, icon in [*first, *rest]:

@@ -6,15 +6,22 @@ from functools import partial
 import streamlit as st
 
 from core import acting, actions, cases, lifecycle, money
+from core.moves import place_of
 from core.permissions import Who
 from pages.parts import badges, notice, plain, times
 
-OPEN = (lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY, lifecycle.ESCALATED_APPLY)
-
+_LEAVING = (lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY)
 
 _NONE = {"rejected": "none: it was refused", "in_doubt": "none: it is in doubt"} | dict.fromkeys(
     ("planned", "sending", "applied"), "not yet"
 )
+
+
+def is_open(seen: cases.View) -> bool:
+    """Whether it is not known yet what will stand applied of this case."""
+    place = place_of(seen.case)
+    in_doubt = any(one.state == "in_doubt" for one in seen.effects)
+    return place in _LEAVING or (place == lifecycle.ESCALATED_APPLY and in_doubt)
 
 
 def choose() -> None:

@@ -42,6 +42,7 @@ _WORDS = {
     "roll_back": "Rollback ordered",
     "undone": "Undone, receipt received",
     "undo_refused": "The undo was refused",
+    "accept": "Accepted as it is",
     "settle": "Settled with evidence",
     "settle_first": "First finding recorded",
     "give_up_undo": "Undo given up: the effect stands",

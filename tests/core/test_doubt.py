@@ -132,8 +132,8 @@ def test_two_effects_are_applied_in_order_and_undone_in_reverse(store: Store) ->
     holds()
 
 
-@pytest.mark.parametrize("finding", [Finding.APPLIED, Finding.RESEND])
-def test_a_refused_undo_is_not_in_doubt_and_cannot_be_called_applied_or_resent(store: Store, finding: Finding) -> None:
+@pytest.mark.parametrize("finding", list(Finding))
+def test_a_refused_undo_is_not_in_doubt_and_there_is_nothing_to_find_out(store: Store, finding: Finding) -> None:
     receiver = Receiver("applied", "applied", "refused")
     made, go = approved(store, receiver)
     go()
@@ -147,18 +147,20 @@ def test_a_refused_undo_is_not_in_doubt_and_cannot_be_called_applied_or_resent(s
     holds()
 
 
-def test_an_undo_that_was_given_up_leaves_nothing_behind_that_a_second_rollback_would_send_twice(store: Store) -> None:
+def test_a_refused_undo_that_is_accepted_leaves_nothing_that_a_second_rollback_would_send_twice(
+    store: Store,
+) -> None:
     receiver = Receiver("applied", "applied", "refused")
     made, go = approved(store, receiver)
     go()
     actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
     go()
-    both_find(store, made, Finding.NOT_APPLIED)
-    given_up = place(made)
+    actions.accept(made.case_id, "It may stand.", actor=store.lead)
+    accepted = place(made)
     actions.roll_back(made.case_id, "Once more.", actor=store.lead)
     go()
 
-    assert given_up == "completed/apply"
+    assert accepted == "completed/apply"
     assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 2", "undo 1"]
     assert place(made) == "rolled_back/undo"
     holds()
@@ -200,16 +202,70 @@ def test_what_stands_of_a_case_that_was_partly_refused_can_be_kept_and_rolled_ba
     partly = drive.case(made.case_id)
     with pytest.raises(errors.ActionError, match="Nothing is in doubt"):
         settling.settle(made.case_id, Finding.APPLIED, "No.", actor=store.lead)
-    both_find(store, made, Finding.NOT_APPLIED)
+    with pytest.raises(errors.Forbidden):
+        actions.accept(made.case_id, "It is enough.", actor=store.reviewer)
+    actions.accept(made.case_id, "It is enough.", actor=store.lead)
     kept = drive.case(made.case_id)
     actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
     go()
 
     assert (partly.state, partly.step) == ("escalated", "apply")
+    assert [one.kind for one in cases.view(made.case_id, actor=store.lead).events if one.to_step == "apply"][-2:] == [
+        "refused", "accept",
+    ]  # fmt: skip
     assert "A later effect (2.00 EUR) was refused after 1.00 EUR had been applied" in (partly.reason or "")
     assert "Nothing was applied" not in (partly.reason or "")
     assert (kept.state, kept.outcome) == ("completed", "applied")
     assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
+    holds()
+
+
+def test_a_part_that_was_refused_is_sent_again_with_a_new_key(store: Store) -> None:
+    receiver = Receiver("applied", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert receiver.sent == ["apply 1", "apply 2", "apply 2"]
+    assert place(made) == "completed/apply"
+    holds()
+
+
+def test_a_case_that_was_partly_refused_is_rolled_back_at_once(store: Store) -> None:
+    receiver = Receiver("applied", "refused")
+    made, go = approved(store, receiver)
+    go()
+    done = actions.roll_back(made.case_id, "All or nothing.", actor=store.lead)
+    go()
+
+    assert done.message.startswith("The rollback is on its way")
+    assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_a_rollback_wished_while_a_part_left_begins_when_the_rest_is_refused(store: Store) -> None:
+    receiver = Receiver("applied", "refused")
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    go()
+
+    assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_what_is_in_doubt_is_neither_accepted_nor_sent_with_another_key(store: Store) -> None:
+    made, go = approved(store, Receiver("applied", "unknown", "refused"))
+    go()
+
+    with pytest.raises(errors.ActionError, match="It is not known whether it was applied"):
+        actions.accept(made.case_id, "It is enough.", actor=store.lead)
+    with pytest.raises(errors.ActionError, match="It is not known whether it was applied"):
+        actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    assert place(made) == "escalated/apply"
     holds()
 
 

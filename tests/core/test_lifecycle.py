@@ -27,7 +27,7 @@ pending/apply > processing/apply, waiting_for_review/review, cancelled/apply
 retrying/apply > processing/apply, escalated/apply
 processing/apply > completed/apply, retrying/apply, failed/apply, escalated/apply, pending/apply
 failed/apply > pending/apply, completed/review
-escalated/apply > completed/apply, failed/apply, pending/apply
+escalated/apply > completed/apply, failed/apply, pending/apply, pending/undo
 completed/apply > pending/undo
 pending/undo > processing/undo
 retrying/undo > processing/undo, escalated/undo

@@ -20,6 +20,7 @@ ALLOWED: dict[Act, tuple[str, str]] = {
     Act.RETRY: ("lead", ""),
     Act.REOPEN: ("lead", ""),
     Act.ROLL_BACK: ("lead", "lead"),
+    Act.ACCEPT: ("lead", ""),
     Act.SETTLE: ("lead", ""),
     Act.LOOK_UP: ("lead", "lead"),
     Act.SEE_METRICS: ("reviewer lead administrator auditor", "reviewer lead administrator auditor"),

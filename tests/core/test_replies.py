@@ -199,8 +199,7 @@ def test_a_reply_that_was_refused_leaves_the_money_said(office: Office) -> None:
     assert place(made) == "escalated/apply"
     assert reason.startswith("A message was refused after 49.90 EUR had been applied.")
     assert NORA not in reason
-    for lead in (office.store.lead, office.store.other_lead):
-        settling.settle(made.case_id, Finding.NOT_APPLIED, "No such mailbox.", actor=lead)
+    actions.accept(made.case_id, "No such mailbox; I called her.", actor=office.store.lead)
     assert place(made) == "completed/apply applied"
     office.holds()
 
@@ -381,8 +380,7 @@ def test_a_correction_that_is_all_there_was_and_was_refused_goes_to_a_lead(offic
     actions.roll_back(made.case_id, "It was not too late.", actor=office.store.lead)
     office.go()
     refused = place(made)
-    for lead in (office.store.lead, office.store.other_lead):
-        settling.settle(made.case_id, Finding.NOT_APPLIED, "No such mailbox any more.", actor=lead)
+    actions.accept(made.case_id, "No such mailbox any more.", actor=office.store.lead)
 
     assert office.server.fired == 1
     assert refused.startswith("escalated/undo")

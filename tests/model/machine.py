@@ -69,7 +69,7 @@ HANDS: dict[Place, tuple[str, ...]] = {
     lifecycle.FAILED_APPLY: ("retry", "retry", "take_by_hand"),
     lifecycle.ESCALATED_APPLY: ("settle", "settle", "roll_back"),
     lifecycle.COMPLETED_APPLY: ("roll_back",),
-    lifecycle.ESCALATED_UNDO: ("settle", "retry"),
+    lifecycle.ESCALATED_UNDO: ("settle", "retry", "accept"),
 }
 WISHES = (*sorted({wish for wishes in HANDS.values() for wish in wishes}), "leave", "return")
 
@@ -292,6 +292,11 @@ class Machine(RuleBasedStateMachine):
         who = self._somebody(self.store.lead, self.store.other_lead)
         with self._trying("retry"):
             self.told.append(actions.retry(case.id, actor=who, settings=self.settings))
+
+    def _accept(self, case: Case) -> None:
+        who = self._somebody(self.store.lead, self.store.other_lead)
+        with self._trying("accept"):
+            self.told.append(actions.accept(case.id, "It may stand.", actor=who))
 
     def _roll_back(self, case: Case) -> None:
         who = self._somebody(self.store.lead, self.store.other_lead)

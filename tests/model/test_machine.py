@@ -31,11 +31,15 @@ ROUND = how(
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 8
 
 # In the table, and made by nobody: the table says what would be legal.
+_AFTER_A_PART = {Verb.ACCEPT, Verb.RETRY, Verb.ROLL_BACK}
 NEVER = {
     *(move for move in lifecycle.MOVES if move.verb is Verb.RESCUE and move.target.state is lifecycle.State.RETRYING),
     *(move for move in lifecycle.MOVES if move.verb is Verb.REJECT and move.target == lifecycle.PENDING_APPLY),
     *(move for move in lifecycle.MOVES if move.verb is Verb.DOUBT and move.source in lifecycle.DUE),
-    *(move for move in lifecycle.MOVES if move.verb is Verb.GO_ON),  # Its cases have one effect each.
+    # Its cases have one effect each.
+    *(move for move in lifecycle.MOVES if move.verb is Verb.GO_ON),
+    *(move for move in lifecycle.MOVES if move.verb in _AFTER_A_PART and move.source == lifecycle.ESCALATED_APPLY),
+    Move(Verb.REFUSED, lifecycle.PROCESSING_APPLY, lifecycle.ESCALATED_APPLY),
 }
 
 Stores = Callable[[], AbstractContextManager[Store]]

@@ -102,7 +102,7 @@ def test_who_decides_nothing_sees_where_cases_are(visit: Visit, sqlite_store: St
 
     at = visit("inbox", sqlite_store.administrator)
 
-    assert list(tiles(at)) == ["Waiting for review", "With the worker", "Escalated", "Approved, on hold"]
+    assert list(tiles(at)) == ["Waiting for review", "With the worker", "Escalated", "Approved, to be sent"]
     assert tiles(at)["Waiting for review"] == "1"
     assert "An administrator decides no cases." in words(at)
 

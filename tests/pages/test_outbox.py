@@ -126,6 +126,38 @@ def test_the_outbox_shows_every_message_and_what_became_of_it(visit: Visit, mail
     assert in_markdown(at, NORA) == []
 
 
+def test_a_reply_that_is_refused_after_the_payment_leaves_a_lead_three_ways_and_none_is_to_guess(
+    visit: Visit, mailing: tuple[Store, MailServer]
+) -> None:
+    store, server = mailing
+    server.breaks(Fault.NO_SUCH_BOX)
+    number = decide(store)
+
+    at = visit("case", store.lead, case=number)
+    keys = {one.key for one in at.button}
+    assert server.fired == 1
+    assert {"case.retry", "case.accept", "case.roll_back"} <= keys
+    assert not keys & {"case.settle", "case.look_up"}
+    assert "A message was refused after 49.90 EUR had been applied." in words(at)
+    assert "Refused by the receiver" in words(at)
+    assert "Outcome unknown" not in words(at)
+    assert not {"case.retry", "case.accept", "case.roll_back"} & {
+        one.key for one in visit("case", store.reviewer, case=number).button
+    }
+
+    back = visit("rollback", store.lead, case=number)
+    assert "The outcome is still open" not in words(back)
+    assert any(one.key == f"rollback.{number}.confirm" for one in back.button)
+
+    at.button(key="case.accept").click().run()
+    at.text_area(key=f"panel.accept.{number}.text").set_value("She was told by telephone.")
+    at.button(key=f"panel.accept.{number}.confirm").click().run()
+    after = visit("case", store.lead, case=number)
+    assert not after.exception
+    assert "Accepted as it is" in words(after)
+    assert cases.view(cases.resolve(number), actor=store.lead).case.outcome == "applied"
+
+
 def test_the_outbox_turns_its_pages(
     visit: Visit, mailing: tuple[Store, MailServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
