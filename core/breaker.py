@@ -100,7 +100,7 @@ def of_reply(case_id: UUID, reply: Reply | None) -> Signal:
 
 def of_answer(case_id: UUID, answer: Answer | None) -> Signal:
     """What a receiver's answer says about it."""
-    if answer is None:
+    if answer is None or not answer.asked:
         return Signal(case_id, heard=False)
     match answer.kind:
         case "misconfigured":

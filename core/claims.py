@@ -43,13 +43,13 @@ def claim(
     limit: int,
     settings: Settings,
     now: datetime,
-    retention: timedelta = USUAL_RETENTION,
+    retention: timedelta | None = USUAL_RETENTION,
     too_late: bool = False,
 ) -> list[ToPropose | ToSend]:
     """Take up to `limit` cases whose work on this lane is due, as far as the lane lets them out, and record what will
     be tried before it leaves; undos before what is to be applied. `retention` is for how long the lane's receiver
-    remembers a key. With `too_late`, only effects that cannot be sent any more, which go to people whatever stops the
-    lane."""
+    remembers a key; None where it keeps none. With `too_late`, only effects that cannot be sent any more, which go to
+    people whatever stops the lane."""
     if limit < 1:
         return []
     with database.transaction() as session:
@@ -310,7 +310,7 @@ def _set_aside(session: Session, through: Through, chosen: Sequence[tuple[Case, 
 
 
 def _to_send(
-    session: Session, through: Through, holder: str, settings: Settings, now: datetime, retention: timedelta
+    session: Session, through: Through, holder: str, settings: Settings, now: datetime, retention: timedelta | None
 ) -> list[ToPropose | ToSend]:
     due: list[Case] = []
     for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
@@ -325,9 +325,10 @@ def _sent_on(
     holder: str,
     settings: Settings,
     now: datetime,
-    retention: timedelta,
+    retention: timedelta | None,
 ) -> list[ToPropose | ToSend]:
-    """Effects past their horizon, or that may have arrived at another address, get no attempt: nothing will be sent."""
+    """Effects past their horizon, or that may have been applied at another address or where no keys are kept, are not
+    begun to be sent: their attempt says why they go to a person."""
     planned = effect_rows.by_case(session, case_ids=[case.id for case in due]) if due else {}
     # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
     chosen = {
@@ -346,10 +347,9 @@ def _sent_on(
         effect = chosen[case.id]
         expired = effect.send_before is not None and now >= effect.send_before
         elsewhere = effect.id in unknown and effects.is_elsewhere(effect, settings)
-        send_before = effect.send_before or effects.send_before(now, retention)
-        if expired or elsewhere:
-            del begun[case.id]
-        else:
+        send_before = effect.send_before or effects.send_before(now, retention or USUAL_RETENTION)
+        withheld = expired or elsewhere or (effect.id in unknown and retention is None)
+        if not withheld:
             begun[case.id]["effect_id"] = effect.id
             leaving.append({
                 "effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before,
@@ -359,7 +359,7 @@ def _sent_on(
             ToSend(
                 case_id=case.id,
                 epoch=case.epoch,
-                attempt_id=None if expired or elsewhere else begun[case.id]["id"],
+                attempt_id=begun[case.id]["id"],
                 effect_id=effect.id,
                 kind=effect.kind,
                 receiver=effect.receiver,
@@ -367,6 +367,7 @@ def _sent_on(
                 payload=effect.payload,
                 tries=case.tries + 1,
                 earlier_unknown=effect.id in unknown,
+                withheld=withheld,
                 elsewhere=elsewhere,
                 send_before=send_before,
                 signed_at=now,

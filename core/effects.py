@@ -196,11 +196,12 @@ def in_doubt(session: Session, case: Case) -> list[Effect]:
 
 
 def require_known(doubtful: Sequence[Effect], now: datetime) -> None:
-    """Raise `ActionError` when the receiver may have forgotten a key: then sending it again could apply it twice."""
+    """Raise `ActionError` when a key must not be sent again: the receiver may have forgotten it, or keeps none, and
+    would apply it twice; or has answered for good."""
     if any(one.send_before is not None and now >= one.send_before for one in doubtful):
         raise errors.ActionError(
-            "The receiver may have forgotten the key, so it cannot be sent again safely. Look it up there: if it was "
-            "not applied, settle it as that, and a retry sends it with a new key."
+            "It cannot be sent again with the same key: the receiver may not know it any more, or has answered for "
+            "good. Look it up there: if it was not applied, settle it as that, and a retry sends it with a new key."
         )
 
 

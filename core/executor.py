@@ -56,7 +56,7 @@ class ToSend:
 
     case_id: UUID
     epoch: int
-    attempt_id: UUID | None  # None: it was claimed past its horizon, or is `elsewhere`; nothing will be sent.
+    attempt_id: UUID
     effect_id: UUID
     kind: str
     receiver: str
@@ -66,6 +66,7 @@ class ToSend:
     earlier_unknown: bool
     send_before: datetime
     signed_at: datetime
+    withheld: bool = False  # It was claimed only to go to a person: nothing will be sent.
     elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
     is_reversible: bool = False  # It was approved as something that can be taken back.
     probe: bool = False  # It goes out to see whether the receiver is well again.
@@ -135,19 +136,19 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     """
     receiver = receivers.get(work.receiver)
     if work.elsewhere:
-        return Ran(work, InDoubt(ELSEWHERE), clock.now(), answer=outcomes.Answer("not_sent", detail="another address"))
-    is_late = work.attempt_id is None or clock.now() >= work.send_before
+        return Ran(work, InDoubt(ELSEWHERE), clock.now(), answer=_withheld("another address"))
+    is_late = work.withheld or clock.now() >= work.send_before
     if is_late and (receiver is None or receiver.keeps_keys):
         reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
-        return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="past the horizon"), InDoubt(reason))
+        return _looked_up(work, receiver, _withheld("past the horizon"), InDoubt(reason, final=True))
     if receiver is not None and (is_late or work.earlier_unknown) and not receiver.keeps_keys:
         reason = "An earlier try may have been applied, and this receiver does not keep keys: it is not sent again."
-        return _looked_up(work, receiver, outcomes.Answer("not_sent", detail="no keys are kept"), InDoubt(reason))
+        return _looked_up(work, receiver, _withheld("no keys are kept"), InDoubt(reason, final=True))
     if receiver is None:
         answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
     elif _promises_too_much(work, receiver):
         reason = f"It was approved as something that can be taken back, and {receiver.name} takes nothing back."
-        answer = outcomes.Answer("rejected", detail="not sent: it could not be taken back")
+        answer = _withheld("it could not be taken back")
         return Ran(work, Refused(f"{reason} It was not sent."), clock.now(), answer=answer)
     else:
         try:
@@ -175,6 +176,10 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     if isinstance(outcome, InDoubt) and answer.kind not in ("partial", "broken"):
         return _looked_up(work, receiver, answer, outcome)
     return Ran(work, outcome, clock.now(), answer=answer)
+
+
+def _withheld(why: str) -> outcomes.Answer:
+    return outcomes.Answer("not_sent", detail=why, asked=False)
 
 
 def _promises_too_much(work: ToSend, receiver: Receiver) -> bool:
@@ -205,7 +210,8 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
                 said = "Asked for its key, the receiver named another."
             else:
                 said = f"Asked for its key, the receiver holds {other} as {found.reference}."
-    return Ran(work, InDoubt(f"{doubt.reason} {said}".rstrip()), clock.now(), answer=answer)
+    outcome = InDoubt(f"{doubt.reason} {said}".rstrip(), final=doubt.final)
+    return Ran(work, outcome, clock.now(), answer=answer)
 
 
 def _other_amount(payload: str, receipt: outcomes.Receipt) -> str | None:

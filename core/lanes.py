@@ -194,9 +194,9 @@ class ReceiverLane(Lane[ToSend]):
         self._receiver, self._limits, self._rng = receiver, limits, rng
 
     @property
-    def retention(self) -> timedelta:
-        """For how long the receiver remembers a key."""
-        return self._receiver.retention
+    def retention(self) -> timedelta | None:
+        """For how long the receiver remembers a key; None where it keeps none."""
+        return self._receiver.retention if self._receiver.keeps_keys else None
 
     def _run(self, taken: Sequence[ToSend]) -> None:
         for work in taken:

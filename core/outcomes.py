@@ -141,6 +141,7 @@ class Answer:
     detail: str = ""
     retry_after: float | None = None  # Seconds.
     busy: bool = False  # Held, and not for this key alone: it wants nothing of us now.
+    asked: bool = True  # False: a rule of ours withheld it, and the receiver has said nothing.
 
 
 # --- What running a step ends in ------------------------------------------------------------------------------------
@@ -199,9 +200,11 @@ class Refused:
 
 @dataclass(frozen=True)
 class InDoubt:
-    """Nobody can say whether the effect was applied, and it cannot be resent: a person, with evidence."""
+    """Nobody can say whether the effect was applied: a person, with evidence. Where it is `final` the same key must
+    not be sent again, or would not help."""
 
     reason: str
+    final: bool = False
 
 
 Outcome = Proposed | Later | ToPerson | Broken | Applied | Refused | InDoubt

@@ -562,7 +562,7 @@ _RESUME: Mapping[Place, tuple[Verb, Place]] = {
 
 
 def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, now: datetime) -> ToSend:
-    """The claim's attempt. One that was sent before and is past its horizon gets none, as with any worker."""
+    """The claim's attempt. One that was sent before and is past its horizon is not sent in it, as with any worker."""
     late = effect.attempts > 0 and effect.send_before is not None and now >= effect.send_before
     attempt = Attempt(
         id=uuid7(),
@@ -570,14 +570,14 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
         n=cases.attempt_counts(session, case_ids=[case.id]).get(case.id, 0) + 1,
         step=case.step,
         epoch=case.epoch,
-        effect_id=effect.id,
+        effect_id=None if late else effect.id,
         eligible_at=eligible_at,
         started_at=now,
     )
+    session.add(attempt)
+    session.flush()
     send_before = effect.send_before if effect.attempts and effect.send_before else effects.send_before(now)
     if not late:
-        session.add(attempt)
-        session.flush()
         begun = {
             "effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before,
             "sent_to": effect.sent_to,
@@ -586,7 +586,7 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
     return ToSend(
         case_id=case.id,
         epoch=case.epoch,
-        attempt_id=None if late else attempt.id,
+        attempt_id=attempt.id,
         effect_id=effect.id,
         kind=effect.kind,
         receiver=effect.receiver,
@@ -594,6 +594,7 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
         payload=effect.payload,
         tries=case.tries + 1,
         earlier_unknown=True,
+        withheld=late,
         send_before=send_before,
         signed_at=now,
     )

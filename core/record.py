@@ -92,7 +92,7 @@ def _tell_lanes(session: Session, runs: Sequence[Ran], actor: Actor, now: dateti
         if isinstance(ran.work, ToPropose):
             heard.setdefault(ran.work.lane, []).append(breaker.of_reply(ran.work.case_id, ran.reply))
         else:
-            name, answer = ran.work.receiver, ran.answer if ran.work.attempt_id is not None else None
+            name, answer = ran.work.receiver, ran.answer
             heard.setdefault(name, []).append(breaker.of_answer(ran.work.case_id, answer))
             if ran.answer is not None and ran.answer.kind == "broken":
                 broken[name] = (
@@ -103,8 +103,8 @@ def _tell_lanes(session: Session, runs: Sequence[Ran], actor: Actor, now: dateti
 
 
 def _saved(session: Session, runs: Sequence[Ran]) -> set[int]:
-    ended = cases.ended_attempts(session, ids=[ran.work.attempt_id for ran in runs if ran.work.attempt_id is not None])
-    return {id(ran) for ran in runs if ran.work.attempt_id and ended.get(ran.work.attempt_id) == ran.ended_at}
+    ended = cases.ended_attempts(session, ids=[ran.work.attempt_id for ran in runs])
+    return {id(ran) for ran in runs if ended.get(ran.work.attempt_id) == ran.ended_at}
 
 
 def _is_ours(case: Case, ran: Ran) -> bool:
@@ -130,8 +130,8 @@ class _Ending:
     now: datetime
 
     def move(self, verb: Verb, target: Place, facts: Mapping[str, Any], put: Mapping[str, Any]) -> Move:
-        attempt = self.ran.work.attempt_id
-        return Move(self.case, verb, target, self.actor, {"attempt": str(attempt) if attempt else None, **facts}, put)
+        facts = {"attempt": str(self.ran.work.attempt_id), **facts}
+        return Move(self.case, verb, target, self.actor, facts, put)
 
     @property
     def at_this_step(self) -> Step:
@@ -160,11 +160,10 @@ def _ending(e: _Ending) -> Move:
             return _applied(e, outcome)
         case Refused(reason=reason):
             return _refused(e, reason)
-        case InDoubt(reason=reason):
+        case InDoubt(reason=reason, final=final):
             assert isinstance(e.ran.work, ToSend)
-            effect_rows.change(
-                e.session, effect_id=e.ran.work.effect_id, states=("sending", "planned"), values={"state": "in_doubt"}
-            )
+            values: dict[str, Any] = {"state": "in_doubt"} | ({"send_before": e.now} if final else {})
+            effect_rows.change(e.session, effect_id=e.ran.work.effect_id, states=("sending", "planned"), values=values)
             put = {"reason": reason, "category": str(Category.EFFECT_UNKNOWN)}
             target = lifecycle.ESCALATED_UNDO if case.step == Step.UNDO else lifecycle.ESCALATED_APPLY
             return e.move(Verb.DOUBT, target, {"effect": e.ran.work.key}, put)
@@ -400,8 +399,6 @@ def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -
     """Write into each attempt what came of it, and beside it what was sent and answered, whoever owns the case now."""
     rows, transcripts, versions = [], [], {}
     for ran in runs:
-        if ran.work.attempt_id is None:
-            continue
         row = {**_EMPTY, "attempt": ran.work.attempt_id, "ended_at": ran.ended_at}
         row["reason"] = getattr(ran.outcome, "reason", None)
         row["spent"] = int(ran.outcome.spent if isinstance(ran.outcome, Later) else isinstance(ran.outcome, ToPerson))
@@ -424,6 +421,9 @@ def _close_attempts(session: Session, runs: Sequence[Ran], settings: Settings) -
 
 def _sending(ran: Ran) -> dict[str, Any]:
     assert ran.answer is not None
+    if not ran.answer.asked:
+        why = Category.EFFECT_REFUSED if isinstance(ran.outcome, Refused) else Category.EFFECT_UNKNOWN
+        return {"kind": "withheld", "error": ran.answer.detail, "category": str(why), "calls": 0}
     category = {
         "applied": None,
         "rejected": str(Category.EFFECT_REFUSED),

@@ -151,19 +151,22 @@ def after_effect(
         case "partial":
             return InDoubt(
                 f"The receiver applied {answer.detail or 'another amount than was asked for'}. Settle there what is "
-                "missing or too much; it is not sent again."
+                "missing or too much; it is not sent again.",
+                final=True,
             )
         case "rejected" if earlier_unknown:
             return InDoubt(
                 f"The receiver refused it{_because(answer)}, but an earlier try may have been applied. Look it up "
-                "there; it is not sent again."
+                "there; it is not sent again.",
+                final=True,
             )
         case "rejected":
             return Refused(f"The receiver refused it{_because(answer)}.")
         case "broken":
             return InDoubt(
                 f"The receiver knows this key with other contents{_because(answer)}: its records and ours differ. "
-                "Compare them; it is not sent again."
+                "Compare them; it is not sent again.",
+                final=True,
             )
         case "unknown" | "not_sent" | "held" | "pending" | "misconfigured":
             pass
@@ -182,7 +185,7 @@ def after_effect(
         return Later(at, _CATEGORY[answer.kind], f"{what}{_because(answer)}. {_NEXT[answer.kind]}", spent=not free)
     if answer.kind == "not_sent" and not earlier_unknown:
         return Refused(f"{what}{_because(answer)}{end}. Nothing was sent.")
-    return InDoubt(f"{what}{_because(answer)}{end}. Look up there whether it was applied.")
+    return InDoubt(f"{what}{_because(answer)}{end}. Look up there whether it was applied.", final=not keeps_keys)
 
 
 def _wait(answer: outcomes.Answer, tries: int, rng: Chance) -> float:

@@ -71,6 +71,7 @@ _ENDS = {
     "pending": "taken, not done yet",
     "held": "asked to wait",
     "not_sent": "not sent",
+    "withheld": "not sent, on purpose",
     "misconfigured": "the receiver refused us",
     "broken": "key known with other contents",
     "lost": "the worker stopped",

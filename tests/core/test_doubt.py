@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 
-from core import actions, cases, claims, clock, errors, reconcile, record, settling, submissions, verify, workflow
+from core import (
+    actions,
+    cases,
+    claims,
+    clock,
+    doubts,
+    errors,
+    reconcile,
+    record,
+    settling,
+    submissions,
+    verify,
+    workflow,
+)
 from core.actions import Verdict
 from core.outcomes import Answer, Receipt
 from core.receivers import USUAL_RETENTION, Sending
@@ -371,12 +384,25 @@ def test_an_undo_that_raises_does_not_keep_the_receipt_from_being_recorded(store
 
 
 def test_nothing_is_resent_after_the_receiver_may_have_forgotten_the_key(store: Store) -> None:
-    made, go = approved(store, Receiver("unknown", "refused"))
+    store = replace(store, settings=store.settings.model_copy(update={"effect_attempts": 1}))
+    made, go = approved(store, Receiver("unknown"))
     go()
     tomorrow = clock.now() + timedelta(hours=21)
 
-    with pytest.raises(errors.ActionError, match="may have forgotten the key"):
+    with pytest.raises(errors.ActionError, match="cannot be sent again with the same key"):
         settling.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=tomorrow)
+    settling.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead)
+
+
+def test_what_the_receiver_has_answered_for_good_is_not_sent_again_with_the_same_key(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+
+    later = clock.now() + timedelta(hours=2)
+    (doubt,) = doubts.listed(store.lead, later)
+    assert not doubt.can_resend
+    with pytest.raises(errors.ActionError, match="cannot be sent again with the same key"):
+        settling.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=later)
 
 
 def test_a_case_that_only_a_lead_can_free_is_in_a_leads_list(store: Store) -> None:

@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from core import (
     actions,
+    cases,
     claims,
     clock,
     doubts,
+    errors,
     executor,
     installation,
     reconcile,
@@ -161,6 +164,37 @@ def test_without_keys_it_is_sent_once_and_a_person_is_asked(sqlite_store: Store,
     assert "does not keep keys" in world.reason
     assert "the receiver did not know it" in world.reason
     assert list(there.applied().values()) == [ONCE]
+    assert world.holds()
+
+
+def test_without_keys_what_a_lost_worker_sent_is_neither_sent_nor_counted_again(
+    sqlite_store: Store, there: FaultyReceiver
+) -> None:
+    world = World(sqlite_store, there, keeps_keys=False)
+    claims_of_lane: dict[str, Any] = {
+        "holder": drive.HOLDER, "lane": "http", "limit": 1, "settings": world.settings, "retention": None
+    }  # fmt: skip
+    world.be_due()
+    (lost,) = claims.claim(**claims_of_lane, now=clock.now())
+    claims.give_back([(lost.case_id, lost.epoch)], settings=world.settings, now=clock.now(), holder=drive.HOLDER)
+    (work,) = claims.claim(**claims_of_lane, now=clock.now())
+    ran = drive.run(work, world.settings, drive.says(), world.receivers)
+    record.record(ran, holder=drive.HOLDER, settings=world.settings, now=clock.now())
+
+    seen = cases.view(world.case_id, actor=sqlite_store.lead)
+    with database.reading() as session:
+        lane = lanes.get(session, name="http")
+    assert world.place == "escalated/apply"
+    assert there.applied() == {}
+    assert [(one.kind, one.calls) for one in seen.attempts if one.step == "apply"] == [("lost", 0), ("withheld", 0)]
+    assert "does not keep keys" in (seen.attempts[-1].reason or "")
+    assert [one.attempts for one in seen.effects] == [1]
+    assert lane is not None
+    assert (lane.failures, lane.stopped_at) == (0, None), "our own rule says nothing about the receiver"
+    (doubt,) = doubts.listed(sqlite_store.lead)
+    assert not doubt.can_resend
+    with pytest.raises(errors.ActionError, match="cannot be sent again with the same key"):
+        settling.settle(world.case_id, Finding.RESEND, "Not there.", actor=sqlite_store.lead)
     assert world.holds()
 
 
