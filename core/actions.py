@@ -371,7 +371,7 @@ def roll_back(
             return "The outcome is not known yet. It will be rolled back as soon as it is."
         if a.case.outcome not in (Outcome.APPLIED, Outcome.DECLINED):
             raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
-        begin_rollback(a.session, a.case, a.enter("roll_back", reason), acting.by(actor), now=a.now)
+        begin_rollback(a.session, a.case, a.enter("roll_back", reason), now=a.now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
 
     places = (
@@ -383,8 +383,9 @@ def roll_back(
     return acting.act(case_id, Act.ROLL_BACK, places, actor, act, now, version=version)
 
 
-def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, *, now: datetime) -> None:
-    """Plan the undo effects of an applied case and send it to pending/undo. Raises `ActionError` where none can be."""
+def begin_rollback(session: Session, case: Case, decision: Decision, *, now: datetime) -> None:
+    """Plan the undo effects of an applied case and send it to pending/undo, in the name of who decided it, whoever
+    brought the outcome that it waited for. Raises `ActionError` where none can be."""
     planned = effects.plan_undo(
         session,
         case=case,
@@ -398,6 +399,7 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
         "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None
     }  # fmt: skip
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
+    by = Actor("person", str(decision.person_id))
     if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
         raise acting.stale(session, case)
 

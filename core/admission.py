@@ -389,6 +389,15 @@ def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] |
     return None
 
 
+def how_shut(name: str | None) -> str:
+    """ "stopped" or "paused"; empty while this lane lets everything out, or is not known."""
+    with database.reading() as session:
+        row = lanes.get(session, name=name) if name else None
+    if row is None or (row.stopped_at is None and row.paused_at is None):
+        return ""
+    return "paused" if row.paused_at is not None else "stopped"
+
+
 def why_shut(session: Session, name: str, settings: Settings, now: datetime) -> str:
     """What stops this lane now, as a sentence; empty while it is open."""
     row = _row(session, name)

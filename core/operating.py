@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from core import admission, cases, doubts, installation, people, prompts
+from core import admission, cases, doubts, figures, installation, people, prompts
 from core.terminal import As, CaseId, Json, Reason, done, opened, print_json
 
 lane_app = typer.Typer(help="The ways out, to models and receivers: what stops them.", no_args_is_help=True)
@@ -63,7 +63,8 @@ def doubt_list(as_json: Json = False) -> None:
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
-            print(f"    key {one.key}, sent {one.tries} times, last answer: {one.last_answer or 'none'}")
+            print(f"    key {one.key}, sent {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
+            print(f"    first finding: {one.first_finding or 'nobody yet; two leads must find the same'}")
             if one.not_applied_from:
                 print(f"    may be under way; can be found not applied from {one.not_applied_from:%T} UTC on")
         if len(found) < total and not as_json:

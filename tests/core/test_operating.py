@@ -52,7 +52,12 @@ def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # t
     assert (doubt["id"], doubt["receiver"], doubt["owner"], doubt["can_resend"]) == (
         str(case_id), "ledger", "a lead", True
     )  # fmt: skip
-    assert "last answer: " in run("doubt", "list")[1]
+    assert "sent once, last answer: " in run("doubt", "list")[1]
+    assert "first finding: nobody yet" in run("doubt", "list")[1]
+    settle = ("settle", str(doubt["case"]), "applied", "--evidence", "R-1 in their list")
+    assert run(*settle, "--as", "lead@test.example", "--reference", "R-1")[0] == 0
+    assert "first finding: applied as R-1, by Lead" in run("doubt", "list")[1]
+    assert "Lead found something else (applied as R-1)" in run(*settle, "--as", "lead2@test.example")[1]
     code, out, _ = run("doubt", "lookup", str(doubt["case"]), "--as", "lead@test.example")
     assert (code, "Taken over as applied." in out) == (0, True)
     assert drive.case(case_id).state == "completed"

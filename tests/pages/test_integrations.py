@@ -1,9 +1,13 @@
 """Integrations: lanes with what stops them and the buttons for it, doubts with theirs; banners on every page."""
 
-from core import admission, cases
+import pytest
+
+from core import admission, cases, doubts, settling
+from core.settling import Finding
+from pages.parts import access
 from tests.conftest import Store
 from tests.core import drive
-from tests.core.test_doubts import Forgetful, lose
+from tests.core.test_doubts import Deaf, Forgetful, lose, own
 from tests.pages.conftest import Visit, words
 
 
@@ -78,3 +82,41 @@ def test_a_reviewer_is_not_let_in_and_the_case_page_tells_the_story(visit: Visit
     told = words(visit("case", sqlite_store.lead, case=number))
     assert "The receiver did not say clearly whether it applied this" in told
     assert "Look up" in told
+
+
+def test_the_story_of_a_case_tells_who_found_what_and_what_a_look_up_said(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Forgetful)
+    number = cases.view(case_id, actor=sqlite_store.lead).case.number
+    for receiver in (Deaf, Forgetful):
+        doubts.look_up(
+            case_id, actor=sqlite_store.lead, settings=sqlite_store.settings,
+            receivers={"ledger": receiver(own(sqlite_store))},
+        )  # fmt: skip
+    settling.settle(case_id, Finding.RESEND, "I saw *nothing* there.", actor=sqlite_store.lead)
+    settling.settle(case_id, Finding.APPLIED, "In their list.", actor=sqlite_store.other_lead, reference="R-1")
+
+    told = words(visit("case", sqlite_store.lead, case=number))
+
+    assert "The ledger could not be asked (the line broke)." in told
+    assert "The ledger does not know the key." in told
+    assert "Found: to be sent again with the same key" in told
+    assert "Evidence: “I saw *nothing* there.”" in told
+    assert "Another finding recorded: nothing is settled" in told
+    assert "In place of the finding of Lead: to be sent again with the same key" in told
+    assert "Found: applied as R-1" in told
+    assert "Verdict:" not in told.split("First finding recorded")[1]
+
+
+def test_a_look_up_that_failed_is_not_shown_as_done(
+    visit: Visit, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(sqlite_store, Forgetful)
+    monkeypatch.setattr(access, "receivers", lambda: {"ledger": Deaf(own(sqlite_store))})
+    at = visit("integrations", sqlite_store.lead)
+    (button,) = [one for one in at.button if str(one.key).endswith(".look_up")]
+
+    button.click().run()
+
+    assert "could not be asked (the line broke)" in words(at)
+    assert ":material/warning:" in words(at)
+    assert ":green[:material/check_circle:]" not in [one.value for one in at.markdown]
