@@ -36,16 +36,14 @@ def lane_list(as_json: Json = False) -> None:
 def lane_pause(name: Name, as_: As, reason: Reason) -> None:
     """Let nothing out through a lane until somebody resumes it; what is under way ends."""
     with opened():
-        admission.pause(name, reason, actor=people.find(as_))
-        print(f"{name} is paused.")
+        print(admission.pause(name, reason, actor=people.find(as_)))
 
 
 @lane_app.command("resume")
 def lane_resume(name: Name, as_: As, reason: Reason) -> None:
     """Let a paused lane out again; one that stopped by itself tries at once."""
     with opened():
-        admission.resume(name, reason, actor=people.find(as_))
-        print(f"{name} goes on.")
+        print(admission.resume(name, reason, actor=people.find(as_)))
 
 
 # --- Doubts -----------------------------------------------------------------------------------------------------------
@@ -53,7 +51,8 @@ def lane_resume(name: Name, as_: As, reason: Reason) -> None:
 
 @doubt_app.command("list")
 def doubt_list(as_json: Json = False) -> None:
-    """Every effect in doubt: receiver, key, since when, what is known; `settle` settles one."""
+    """Every effect in doubt: receiver, key, since when, what is known, what a first lead found. Two leads settle one
+    with `countersign settle`."""
     with opened():
         found, total = doubts.listed(None), doubts.count()
         if as_json:

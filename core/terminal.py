@@ -21,7 +21,7 @@ CaseId = Annotated[str, typer.Argument(metavar="ID", help="The case's id or its 
 Version = Annotated[
     int | None, typer.Option("--version", min=1, help="The version that was shown; refused when the case has moved.")
 ]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the case.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the record.")]
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Integrations: lanes with what stops them and the buttons for it, doubts with theirs; banners on every page."""
 
+from datetime import timedelta
+
 import pytest
 
-from core import admission, cases, doubts, settling
+from core import admission, cases, clock, doubts, settling
 from core.settling import Finding
 from pages.parts import access
+from storage import database, lanes
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Deaf, Forgetful, lose, own
@@ -18,7 +21,7 @@ def test_all_is_well_and_the_page_says_so(visit: Visit, sqlite_store: Store) -> 
     shown = words(at)
     assert "ledger" in shown
     assert "Of every effect that was sent it is known what became of it." in shown
-    assert "No way out was ever stopped or paused." in shown
+    assert "No lane was ever stopped or paused." in shown
 
 
 def test_a_lane_is_paused_and_resumed_with_reasons_and_every_page_says_it(visit: Visit, sqlite_store: Store) -> None:
@@ -120,3 +123,19 @@ def test_a_look_up_that_failed_is_not_shown_as_done(
     assert "could not be asked (the line broke)" in words(at)
     assert ":material/warning:" in words(at)
     assert ":green[:material/check_circle:]" not in [one.value for one in at.markdown]
+
+
+def test_a_try_whose_time_is_over_is_not_announced_for_the_past(visit: Visit, sqlite_store: Store) -> None:
+    drive.submit(sqlite_store)
+    now = clock.now()
+    with database.transaction() as session:
+        stopped = {"stopped_at": now, "stopped_by": "rate_limit", "stops": 1}
+        lanes.change(session, name="model", values=stopped | {"until": now - timedelta(minutes=3)})
+        lanes.change(session, name="ledger", values=stopped | {"until": now + timedelta(minutes=3)})
+
+    shown = words(visit("integrations", sqlite_store.lead))
+
+    assert "Next try: any moment." in shown
+    assert "next try: any moment" in shown
+    assert "Next try at " in shown.split("The lane ledger is stopped")[1].split("The lane model")[0]
+    assert "The ledger asked us to slow down." in shown
