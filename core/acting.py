@@ -45,6 +45,7 @@ class Done:
     outcome: str | None
     version: int
     message: str
+    well: bool = True  # False: it was written down, and what was wanted did not come of it.
 
 
 def act(
@@ -258,8 +259,8 @@ def read(model: type[BaseModel], body: Mapping[str, Any], what: str) -> BaseMode
             fields.setdefault(path, problem["msg"].removeprefix("Value error, "))
         lines = "; ".join(f"{path}: {message}" for path, message in fields.items())
         raise errors.Incomplete(f"{what} cannot be read: {lines}", fields) from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise errors.Incomplete(f"{what} cannot be read: {type(error).__name__}.") from None
+    except (ValueError, TypeError, RecursionError):
+        raise errors.Incomplete(f"{what} cannot be read: this is no JSON that can be kept.") from None
 
 
 def void(session: Session, case: Case) -> list[str]:

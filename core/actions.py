@@ -395,7 +395,7 @@ def roll_back(
             return "The outcome is not known yet. It will be rolled back as soon as it is."
         if not is_known and a.case.outcome not in (Outcome.APPLIED, Outcome.DECLINED):
             raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
-        begin_rollback(a.session, a.case, a.enter("roll_back", reason), acting.by(actor), now=a.now)
+        begin_rollback(a.session, a.case, a.enter("roll_back", reason), now=a.now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
 
     places = (
@@ -407,9 +407,9 @@ def roll_back(
     return acting.act(case_id, Act.ROLL_BACK, places, actor, act, now, version=version)
 
 
-def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, *, now: datetime) -> None:
-    """Plan the undo effects of a case in which something stands applied, and send it to pending/undo. Raises
-    `ActionError` where none can be."""
+def begin_rollback(session: Session, case: Case, decision: Decision, *, now: datetime) -> None:
+    """Plan the undo effects of a case in which something stands applied, and send it to pending/undo, in the name of
+    who decided it, whoever brought the outcome that it waited for. Raises `ActionError` where none can be."""
     planned = effects.plan_undo(
         session,
         case=case,
@@ -425,6 +425,7 @@ def begin_rollback(session: Session, case: Case, decision: Decision, by: Actor, 
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
     if case.step == Step.APPLY and (unsent := acting.void(session, case)):
         facts["void"] = unsent
+    by = Actor("person", str(decision.person_id))
     if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
         raise acting.stale(session, case)
 

@@ -16,12 +16,12 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import acting, breaker, clock, errors, moves, outage, people, subject
+from core import acting, breaker, clock, errors, lines, moves, naming, outage, people, subject
 from core.breaker import Breaker, Gate, Signal
 from core.moves import Actor, Note
 from core.outcomes import Category
 from core.permissions import Act, Who, may
-from core.settings import FALLBACK, MODEL, Settings
+from core.settings import FALLBACK, HTTP, MODEL, Settings
 from storage import database, events, lanes, workers
 from storage import people as people_rows
 from storage.tables import Lane, LaneAct
@@ -216,9 +216,11 @@ def tell(
         now_is = breaker.after(before, signals, now=now, rng=_rng)
         if now_is != before:
             lanes.change(session, name=name, values=asdict(now_is))
-        if (now_is.stopped_at is None) != (before.stopped_at is None):
+        if now_is.stopped_by != before.stopped_by:  # It stops, goes on, or stays stopped for another reason.
             kind = "lane_stopped" if now_is.stopped_at is not None else "lane_resumed"
             facts = {"lane": name, "category": now_is.stopped_by or before.stopped_by}
+            if now_is.stopped_at is not None and before.stopped_at is not None:
+                facts["before"] = before.stopped_by
             notes.append(Note(kind, actor, facts=facts))
         if name in broken and row.paused_at is None:
             reason = broken[name][:500]
@@ -245,22 +247,23 @@ def missing(session: Session, *, connected: Sequence[str], now: datetime) -> lis
 # --- People -----------------------------------------------------------------------------------------------------------
 
 
-def pause(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> None:
-    """Let nothing out through this lane until somebody resumes it; what is under way ends. Raises `Forbidden`,
-    `NotFound`, `Incomplete`."""
+def pause(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> str:
+    """Let nothing out through this lane until somebody resumes it; what is under way ends. Returns what is so now, as
+    a sentence. Raises `Forbidden`, `NotFound`, `Incomplete`."""
     reason, moment = acting.words(reason, "reason", 500), now or clock.now()
     values = {"paused_at": moment, "paused_by": actor.id, "paused_reason": reason}
-    _by_hand(name, "lane_paused", reason, values, actor, moment)
+    return _by_hand(name, "lane_paused", reason, values, actor, moment)
 
 
-def resume(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> None:
-    """Let a paused lane out again; one that stopped by itself sends its next probe at once. Raises as `pause`."""
+def resume(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> str:
+    """Let a paused lane out again; one that stopped by itself sends its next probe at once. An open one stays as it
+    is, and nothing is written. Returns and raises as `pause`."""
     reason, moment = acting.words(reason, "reason", 500), now or clock.now()
     values = {"paused_at": None, "paused_by": None, "paused_reason": None}
-    _by_hand(name, "lane_resumed", reason, values, actor, moment)
+    return _by_hand(name, "lane_resumed", reason, values, actor, moment)
 
 
-def _by_hand(name: str, kind: str, reason: str, values: Mapping[str, Any], actor: Who, now: datetime) -> None:
+def _by_hand(name: str, kind: str, reason: str, values: Mapping[str, Any], actor: Who, now: datetime) -> str:
     with database.transaction() as session:
         why_not = may(people.fresh(session, actor), Act.RUN_LANES)
         if why_not is not None:
@@ -270,11 +273,40 @@ def _by_hand(name: str, kind: str, reason: str, values: Mapping[str, Any], actor
             raise errors.NotFound(
                 f"There is no lane called {name}; there is {', '.join(one.name for one in lanes.every(session))}."
             )
+        if kind == "lane_resumed" and row.stopped_at is None and row.paused_at is None:
+            return f"The lane {name} is open: there was nothing to resume."
+        said = _paused(session, row) if kind == "lane_paused" else _resumed(row)
         if kind == "lane_resumed" and row.stopped_at is not None:
             values = {**values, "until": now, "probe": None, "probe_until": None}
         lanes.change(session, name=name, values=values)
         note = _act(session, kind, name, acting.by(actor), actor.id, reason, now)
         moves.note(session, [note], now=now)
+        return said
+
+
+def _paused(session: Session, row: Lane) -> str:
+    if row.paused_at is None:
+        return f"The lane {row.name} is paused."
+    who = people_rows.names(session, ids=[row.paused_by]).get(row.paused_by) if row.paused_by else "Countersign"
+    before = sentence(f"by {who or 'somebody'}: {row.paused_reason}")
+    return f"The lane {row.name} was paused already, {before} Your reason stands in place of that."
+
+
+def _resumed(row: Lane) -> str:
+    begin = f"The lane {row.name} is " + ("paused no more, and " if row.paused_at is not None else "")
+    if row.stopped_at is None:
+        return f"The lane {row.name} goes on."
+    if row.stopped_by == Category.CAP:
+        return (
+            f"{begin}still stopped by today's cap: a call goes out only if it fits into what is left. To go on now, "
+            "raise COUNTERSIGN_CAP_DAY and start again."
+        )
+    return f"{begin}still stopped: one call tries now whether it is well again, and all goes on when that is answered."
+
+
+def sentence(words: str) -> str:
+    """These words with a full stop, where they have no end of their own."""
+    return words if words.endswith((".", "!", "?", "…")) else f"{words}."
 
 
 def _act(session: Session, kind: str, name: str, actor: Actor, person: UUID | None, why: str, now: datetime) -> Note:
@@ -309,9 +341,27 @@ def lately(actor: Who, *, limit: int = 20) -> list[Change]:
     for one in newest:
         act = acts.get(UUID(one.data["act"])) if "act" in one.data else None
         who = names.get(act.person_id, "somebody") if act is not None and act.person_id else ""
-        category = str(one.data.get("category") or "").replace("_", " ")
-        changes.append(Change(one.at, one.data["lane"], _CHANGES[one.kind], who, act.why if act else category))
+        what = "still stopped, for another reason" if "before" in one.data else _CHANGES[one.kind]
+        changes.append(Change(one.at, one.data["lane"], what, who, act.why if act else _in_short(one.kind, one.data)))
     return changes
+
+
+def _in_short(kind: str, data: Mapping[str, Any]) -> str:
+    """Why a lane stopped by itself, or goes on."""
+    category = data.get("category")
+    if kind == "lane_resumed":
+        return "There is room in the cap again." if category == Category.CAP else "It answered again."
+    return _SHORT.get(str(category), "It cannot be reached.")
+
+
+_SHORT: Final[Mapping[str, str]] = {
+    Category.CAP: "Today's cap was used up.",
+    Category.CONFIGURATION: "It refuses us, or cannot be called as it is set up.",
+    Category.RATE_LIMIT: "It asked us to slow down.",
+    Category.TIMEOUT: "It did not answer in time.",
+    Category.PROVIDER: "It reported faults of its own.",
+    Category.EFFECT_UNKNOWN: "It did not say clearly what it did.",
+}
 
 
 @dataclass(frozen=True)
@@ -358,11 +408,11 @@ def _standing(
 ) -> Standing:
     if row.paused_at is not None:
         who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
-        why = f"Paused by {who}: {row.paused_reason}"
+        why = sentence(f"Paused by {who}: {row.paused_reason}")
         by_person = row.paused_by is not None
         return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person)
     if row.stopped_at is not None:
-        why, do = _words(row, settings, now)
+        why, do = _words(row, settings, now, spent)
         if row.probe is not None and row.probe_until is not None and now < row.probe_until:
             do = "One case is trying now whether it is well again; if it is, all goes on."
         elif not waiting and row.until is not None and row.until <= now:
@@ -391,49 +441,83 @@ def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] |
     return None
 
 
+def how_shut(name: str | None) -> str:
+    """ "stopped" or "paused"; empty while this lane lets everything out, or is not known."""
+    with database.reading() as session:
+        row = lanes.get(session, name=name) if name else None
+    if row is None or (row.stopped_at is None and row.paused_at is None):
+        return ""
+    return "paused" if row.paused_at is not None else "stopped"
+
+
 def why_shut(session: Session, name: str, settings: Settings, now: datetime) -> str:
     """What stops this lane now, as a sentence; empty while it is open."""
     row = _row(session, name)
     if row.paused_at is not None:
         return "Its calls were paused."
-    return _words(row, settings, now)[0] if row.stopped_at is not None else ""
+    if row.stopped_at is None:
+        return ""
+    spent = lanes.spent(session, day=day_of(now)) if row.stopped_by == Category.CAP else {}
+    return _words(row, settings, now, spent)[0]
 
 
-def _words(row: Lane, settings: Settings, now: datetime) -> tuple[str, str]:
+def _words(row: Lane, settings: Settings, now: datetime, spent: Mapping[str, int]) -> tuple[str, str]:
     """Why a lane stopped, and what is asked of people."""
     is_model = row.name in (MODEL, FALLBACK)
-    other = "model's provider" if is_model else f"receiver {row.name}"
+    other = naming.begin(row.name)
     detail = f" ({row.detail})" if row.detail else ""
     alone = "Nothing needs to be done: one call at a time tries whether it is well again, and then all goes on."
     if row.stopped_at is not None and now - row.stopped_at > LONG:
         alone = "One call at a time goes on trying, and then all goes on. It has lasted: ask those who run it."
+    if lines.CERTIFICATE in (row.detail or ""):
+        return (
+            f"{other} cannot be trusted{detail}.",
+            f"If an authority of your own signed it, set SSL_CERT_FILE to that authority's certificate; else see that "
+            f"{_ADDRESS.get(row.name, 'its address')} is the name that the certificate is for. Then start again. "
+            "Nothing was lost.",
+        )
     match row.stopped_by:
+        case Category.CAP if row.until is not None and row.until <= now:
+            return "The cap for model calls was used up.", "The next call tries whether there is room again."
         case Category.CAP:
+            booked = f"{_dollars(spent.get(lanes.ALL, 0))} of {settings.cap_day:g} dollars are booked"
             return (
-                f"Today's cap for model calls is used up{detail}.",
+                f"Today's cap for model calls is used up: {booked}, and the next call does not fit.",
                 "It goes on at midnight UTC. To go on now raise COUNTERSIGN_CAP_DAY, start again and resume the lane.",
             )
         case Category.CONFIGURATION if is_model:
             return (
-                f"The {other} refuses us{detail}: key, credit, address or name of the model.",
+                f"{other} refuses us{detail}: key, credit, address or name of the model.",
                 "Settle that with the provider or in the settings; it is tried again by itself, or at once when the "
                 "lane is resumed. Cases keep their attempts.",
             )
         case Category.CONFIGURATION:
             return (
-                f"The {other} refuses us, or cannot be called as it is set up{detail}.",
-                "Settle address, secret or clock; it is tried again by itself, or at once when the lane is resumed. "
-                "Nothing was lost.",
+                f"{other} refuses us, or cannot be called as it is set up{detail}.",
+                f"Settle {_SETTINGS.get(row.name, 'its address, its secret or the clock')}; it is tried again by "
+                "itself, or at once when the lane is resumed. Nothing was lost.",
             )
         case Category.RATE_LIMIT:
-            return f"The {other} asked us to slow down{detail}.", alone
+            return f"{other} asked us to slow down{detail}.", alone
         case Category.TIMEOUT:
-            return f"The {other} does not answer in time{detail}.", alone
+            return f"{other} does not answer in time{detail}.", alone
         case Category.PROVIDER:
-            return f"The {other} reports faults of its own{detail}.", alone
+            return f"{other} reports faults of its own{detail}.", alone
         case Category.EFFECT_UNKNOWN:
-            return f"The {other} does not say clearly what it did{detail}.", alone
-    return f"The {other} cannot be reached{detail}.", alone
+            return f"{other} does not say clearly what it did{detail}.", alone
+    return f"{other} cannot be reached{detail}.", alone
+
+
+_ADDRESS: Final[Mapping[str, str]] = {
+    MODEL: "COUNTERSIGN_BASE_URL",
+    FALLBACK: "COUNTERSIGN_FALLBACK_BASE_URL",
+    HTTP: "COUNTERSIGN_HTTP_URL",
+    "mail": "COUNTERSIGN_MAIL_HOST",
+}
+_SETTINGS: Final[Mapping[str, str]] = {
+    HTTP: "COUNTERSIGN_HTTP_URL, COUNTERSIGN_HTTP_SECRETS or the clock",
+    "mail": "COUNTERSIGN_MAIL_HOST, …_PORT, …_TLS, …_USER, …_PASSWORD or …_FROM",
+}
 
 
 def _dollars(nano: int) -> str:

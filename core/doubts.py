@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from sqlmodel import Session
 
-from core import acting, clock, effects, errors, money, moves, outage, reconcile, settling
+from core import acting, clock, effects, errors, lines, money, moves, naming, outage, reconcile, settling
 from core.acting import Done
 from core.moves import Note
+from core.outcomes import Receipt
 from core.people import fresh
 from core.permissions import Act, What, Who, may
 from core.receivers import Receiver
@@ -17,7 +19,9 @@ from core.settings import Settings
 from storage import cases, database
 from storage import effects as effect_rows
 from storage import people as people_rows
-from storage.tables import Case
+from storage.tables import Case, Effect
+
+log = structlog.get_logger()
 
 MOST = 200
 
@@ -86,11 +90,7 @@ def _first_finding(session: Session, case: Case) -> str:
     first = settling.first_finding(session, case)
     if first is None or first.person_id is None:
         return ""
-    values = first.values or {}
-    finding = str(values.get("finding", "")).replace("_", " ")
-    if "reference" in values:
-        finding += f" as {values['reference']}"
-    return f"{finding}, by {people_rows.names(session, ids=[first.person_id])[first.person_id]}"
+    return f"{settling.in_words(first.values)}, by {people_rows.names(session, ids=[first.person_id])[first.person_id]}"
 
 
 @outage.remembered
@@ -123,40 +123,52 @@ def look_up(
         raise errors.Forbidden(why_not)
     if not doubtful:
         raise errors.ActionError(f"Nothing is in doubt in case {case.number}.")
-    said, facts, taken = [], [], 0
+    facts, taken = [], 0
     for one in doubtful:  # No transaction is open while a receiver is asked.
-        receiver = receivers.get(one.receiver)
-        if receiver is not None and effects.is_elsewhere(one, settings):
-            said.append(f"the {one.receiver} has another address than this was sent to, and was not asked")
-            facts.append({"key": one.key, "found": "not asked"})
-            continue
-        try:
-            receipt = receiver.find(key=one.key) if receiver is not None else None
-        except Exception as error:  # Whatever the other side can do.
-            said.append(f"the {one.receiver} could not be asked ({type(error).__name__})")
-            facts.append({"key": one.key, "found": "not asked"})
-            continue
-        if receipt is None:
-            what = "does not know the key" if receiver is not None else "is not connected here"
-            said.append(f"the {one.receiver} {what}")
-            facts.append({"key": one.key, "found": "no"})
+        found = _asked(receivers.get(one.receiver), one, settings)
+        if isinstance(found, Receipt):
+            taken += reconcile.take_over(one.id, found, settings=settings, now=moment)
+            facts.append({"key": one.key, "found": "yes", "reference": found.reference})
         else:
-            was_taken = reconcile.take_over(one.id, receipt, settings=settings, now=moment)
-            taken += was_taken
-            said.append(f"the {one.receiver} holds {receipt.reference}")
-            facts.append({"key": one.key, "found": "yes"})
+            facts.append({"key": one.key} | found)
     with database.transaction() as session:
         note = Note("looked_up", acting.by(actor), case_id, {"asked": facts})
         moves.note(session, [note], now=moment)
         after = cases.get(session, case_id=case_id)
         assert after is not None
-        words = "; ".join(said)
-        end = (
-            "Taken over as applied."
-            if taken == len(doubtful)
-            else "It may still be on its way: not found is not the same as not applied."
-        )
+        said = "; ".join(looked_up(fact, one.receiver) for fact, one in zip(facts, doubtful, strict=True))
+        kinds = {fact["found"] for fact in facts}
+        end = ""
+        if taken == len(doubtful):
+            end = " Taken over as applied."
+        elif "no" in kinds:
+            end = " It may still be on its way: not found is not the same as not applied."
+        begin = "Not looked up" if kinds == {"not asked"} else "Looked up"
         return Done(
-            case_id, after.number, after.state, after.step, after.outcome, after.version,
-            f"Looked up: {words}. {end}",
+            case_id, after.number, after.state, after.step, after.outcome, after.version, f"{begin}: {said}.{end}",
+            well="not asked" not in kinds,
         )  # fmt: skip
+
+
+def _asked(receiver: Receiver | None, one: Effect, settings: Settings) -> Receipt | dict[str, str]:
+    """What the receiver holds with the key of this effect; else the fact that it does not, or why nobody knows."""
+    if receiver is None:
+        return {"found": "not asked", "why": "it is not connected here"}
+    if effects.is_elsewhere(one, settings):
+        return {"found": "not asked", "why": "it has another address now than this was sent to"}
+    try:
+        return receiver.find(key=one.key) or {"found": "no"}
+    except Exception as error:  # Whatever the other side can do.
+        log.warning("doubt.not_asked", receiver=one.receiver, kind=type(error).__name__)
+        return {"found": "not asked", "why": lines.words(error)}
+
+
+def looked_up(fact: Mapping[str, str], receiver: str) -> str:
+    """What one fact of a `looked_up` event says, as part of a sentence."""
+    name = naming.called(receiver)
+    match fact["found"]:
+        case "yes":
+            return f"{name} holds {fact.get('reference') or 'it'}"
+        case "no":
+            return f"{name} does not know the key"
+    return f"{name} could not be asked" + (f" ({fact['why']})" if "why" in fact else "")

@@ -8,17 +8,20 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import structlog
 from pydantic import BaseModel
 
-from core import clock, errors, logs, money, outcomes, retry, workflow
+from core import clock, lines, logs, money, outcomes, retry, workflow
 from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
 from core.receivers import Receiver, Sending
 from core.settings import MODEL
 from core.workflow import Prompt, Reversibility, Submission
 from storage import points
 
+log = structlog.get_logger()
+
 Ask = Callable[..., Awaitable[Reply]]
-RAISED = "{} in the workflow or in Countersign itself"
+RAISED = "An error in the workflow or in Countersign itself; its attempt says where."
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
 )
@@ -101,7 +104,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
     if work.submission is None:
         return Ran(work, Broken(UNREADABLE, work.broken), clock.now())
     if work.prompt is None:
-        return Ran(work, Broken(RAISED.format(work.broken.partition("\n")[0]), work.broken), clock.now())
+        return Ran(work, Broken(RAISED, work.broken), clock.now())
     if work.too_dear:
         return Ran(work, ToPerson(Category.CAP, work.too_dear), clock.now())
     try:
@@ -125,7 +128,7 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
             has_fallback=work.lane == MODEL and reply.category in limits.fallback_for,
         )
     except Exception as error:
-        outcome = Broken(RAISED.format(type(error).__name__), logs.without_words(error))
+        outcome = Broken(RAISED, logs.without_words(error))
     return Ran(work, outcome, clock.now(), reply=reply, prompt=work.prompt)
 
 
@@ -158,7 +161,8 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
             points.reach("sent")
         except Exception as error:
             # A receiver answers with values; one that raises leaves us not knowing whether it applied.
-            answer = outcomes.Answer("unknown", detail=f"{type(error).__name__} in the receiver's own code")
+            log.warning("receiver.raised", receiver=work.receiver, exc_info=error)
+            answer = outcomes.Answer("unknown", detail="an error in the receiver's own code")
     if answer.kind == "applied" and (answer.receipt is None or answer.receipt.key != work.key):
         answer = outcomes.Answer("unknown", detail="the receipt does not name our key")
     outcome = retry.after_effect(
@@ -196,10 +200,8 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
     if receiver is not None:
         try:
             found = receiver.find(key=work.key)
-        except errors.CountersignError as error:
-            said = f"It could not be looked up there by its key: {error}."
-        except Exception as error:
-            said = f"It could not be looked up there by its key ({type(error).__name__})."
+        except Exception as error:  # Whatever the other side can do.
+            said = f"It could not be looked up there by its key: {lines.words(error)}."
         else:
             if found is not None and found.key == work.key and (other := _other_amount(work.payload, found)) is None:
                 answer = outcomes.Answer("applied", receipt=found, detail="found at the receiver by its key")

@@ -219,6 +219,11 @@ def span(seconds: float) -> str:
     return f"{sign}{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
 
 
+def times(count: int) -> str:
+    """How often: "once", "3 times"."""
+    return {0: "never", 1: "once"}.get(count, f"{count:,} times")
+
+
 def dollars(nano: float) -> str:
     """Nano-dollars as US dollars, with enough digits for a small sum to be seen."""
     amount = nano / 10**9

@@ -101,8 +101,8 @@ def _json_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
             continue
         try:
             body = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield number, f"the line is not JSON: {type(error).__name__}"
+        except (ValueError, RecursionError):
+            yield number, "the line is not JSON"
             continue
         yield number, body if isinstance(body, dict) else "the line is not a JSON object"
 

@@ -21,7 +21,7 @@ import structlog
 import tenacity
 from pydantic import BaseModel, ValidationError
 
-from core import clock, wire
+from core import clock, lines, wire
 from core.outcomes import Category, Kind, Reply, Usage
 from core.settings import BUILTIN, Settings
 from core.workflow import Prompt, strict_schema
@@ -219,16 +219,15 @@ def _transient(category: Category, detail: str) -> Reply:
 
 def _failure(cause: BaseException | None, *, sent: bool, was_timeout: bool) -> Reply:
     """The reply where no whole answer arrived."""
-    name = type(cause).__name__
     if isinstance(cause, wire.TooLong):
         return Reply(Kind.INVALID, category=Category.INVALID, detail=str(cause))
     if isinstance(cause, httpx2.LocalProtocolError) or (isinstance(cause, wire.WRONG_SETTING) and not sent):
-        return Reply(Kind.BLOCKED, category=Category.CONFIGURATION, detail=f"the request cannot be sent: {name}")
+        return Reply(Kind.BLOCKED, category=Category.CONFIGURATION, detail=lines.words(cause))
     if was_timeout and sent:
-        return _transient(Category.TIMEOUT, name)
+        return _transient(Category.TIMEOUT, lines.words(cause))
     if isinstance(cause, (httpx2.RequestError, OSError, EOFError)) or not sent:
-        return _transient(Category.TRANSPORT, name)
-    return _transient(Category.UNKNOWN, name)
+        return _transient(Category.TRANSPORT, lines.words(cause))
+    return _transient(Category.UNKNOWN, lines.words(cause))
 
 
 # Codes and types by which providers say what a status alone does not. The first: money, key, model. A person must act.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from core import admission, cases, doubts, installation, people, prompts
+from core import admission, cases, doubts, figures, installation, people, prompts
 from core.terminal import As, CaseId, Json, Reason, done, opened, print_json
 
 lane_app = typer.Typer(help="The ways out, to models and receivers: what stops them.", no_args_is_help=True)
@@ -36,16 +36,14 @@ def lane_list(as_json: Json = False) -> None:
 def lane_pause(name: Name, as_: As, reason: Reason) -> None:
     """Let nothing out through a lane until somebody resumes it; what is under way ends."""
     with opened():
-        admission.pause(name, reason, actor=people.find(as_))
-        print(f"{name} is paused.")
+        print(admission.pause(name, reason, actor=people.find(as_)))
 
 
 @lane_app.command("resume")
 def lane_resume(name: Name, as_: As, reason: Reason) -> None:
     """Let a paused lane out again; one that stopped by itself tries at once."""
     with opened():
-        admission.resume(name, reason, actor=people.find(as_))
-        print(f"{name} goes on.")
+        print(admission.resume(name, reason, actor=people.find(as_)))
 
 
 # --- Doubts -----------------------------------------------------------------------------------------------------------
@@ -53,7 +51,8 @@ def lane_resume(name: Name, as_: As, reason: Reason) -> None:
 
 @doubt_app.command("list")
 def doubt_list(as_json: Json = False) -> None:
-    """Every effect in doubt: receiver, key, since when, what is known; `settle` settles one."""
+    """Every effect in doubt: receiver, key, since when, what is known, what a first lead found. Two leads settle one
+    with `countersign settle`."""
     with opened():
         found, total = doubts.listed(None), doubts.count()
         if as_json:
@@ -63,7 +62,8 @@ def doubt_list(as_json: Json = False) -> None:
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
-            print(f"    key {one.key}, sent {one.tries} times, last answer: {one.last_answer or 'none'}")
+            print(f"    key {one.key}, sent {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
+            print(f"    first finding: {one.first_finding or 'nobody yet; two leads must find the same'}")
             if one.not_applied_from:
                 print(f"    may be under way; can be found not applied from {one.not_applied_from:%T} UTC on")
         if len(found) < total and not as_json:

@@ -20,7 +20,7 @@ import structlog
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import claims, clock, effects, errors, installation, lifecycle, money, moves, record
+from core import claims, clock, effects, errors, installation, lifecycle, lines, money, moves, naming, record
 from core.executor import Ran, ToSend
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move, Note
@@ -88,23 +88,33 @@ class Report:
         }  # fmt: skip
 
     def as_text(self) -> str:
-        lines = [f"{self.compared:,} effects compared with what the receivers hold."]
+        said = [f"{_count(self.compared, 'effect')} compared with what the receivers hold."]
         if self.taken_over:
-            lines.append(f"Taken over as applied: {_cases(self.taken_over)}.")
+            said.append(f"Taken over as applied: {_cases(self.taken_over)}.")
         if self.to_send:
-            lines.append(f"{self.to_send:,} effects were not there; they leave with the keys that they have.")
+            there = "was" if self.to_send == 1 else "were"
+            said.append(f"{_count(self.to_send, 'effect')} {there} not there; each leaves with the key that it has.")
         if self.to_people:
-            lines.append(
-                f"{self.to_people:,} effects may have left after the backup, to receivers that keep no keys: they "
-                "are not sent, and people find out what became of them."
+            said.append(
+                f"{_count(self.to_people, 'effect')} may have left after the backup, to receivers that keep no keys: "
+                "none is sent, and people find out what became of each."
             )
-        lines += [*self.unasked, *(f"{one.difference}: {one.sentence}" for one in self.findings)]
-        lines.append("Nothing differs." if not self.findings else f"{len(self.findings)} differences are for people.")
+        said += [*self.unasked, *(f"{one.difference}: {one.sentence}" for one in self.findings)]
+        found = len(self.findings)
+        said.append(
+            f"{_count(found, 'difference')} {'is' if found == 1 else 'are'} for people."
+            if found
+            else "Nothing differs."
+        )
         if self.is_restored:
-            lines.append("Still in restored mode: nothing is sent until every receiver that keeps keys has answered.")
+            said.append("Still in restored mode: nothing is sent until every receiver that keeps keys has answered.")
         elif self.was_restored:
-            lines.append("Restored mode is left.")
-        return "\n".join(lines)
+            said.append("Restored mode is left.")
+        return "\n".join(said)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def leave_restored_mode(
@@ -237,8 +247,8 @@ def _find(asked: _Asked, name: str, receiver: Receiver, keys: Sequence[str]) -> 
 
 def _said(name: str, error: Exception) -> str:
     """Why it could not be asked, in a few words."""
-    why = str(error) if isinstance(error, errors.CountersignError) else type(error).__name__
-    log.warning("reconcile.not_asked", receiver=name, why=why)
+    why = lines.words(error)
+    log.warning("reconcile.not_asked", receiver=name, why=why, kind=type(error).__name__)
     return why
 
 
@@ -323,14 +333,17 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
         elif one.id in asked.here and (name in asked.blind or name not in asked.silent):
             _may_have_left(found, one, asked)  # Else it was planned since we asked, or restored mode does not end.
     for name, how in asked.silent.items():
-        sentence = f"The receiver {name} {how}."
+        sentence = f"{naming.begin(name)} {how}."
         if name in asked.blind:
             found.unasked.append(sentence)  # It never promised that it can be asked: no difference.
         else:
             found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
     for name, why in {name: why for (name, _), why in asked.unanswered.items() if name not in asked.silent}.items():
         number = sum(whose == name for whose, _ in asked.unanswered)
-        sentence = f"The receiver {name} did not say of {number:,} keys of ours whether it holds them ({why})."
+        them = "it" if number == 1 else "them"
+        sentence = (
+            f"{naming.begin(name)} did not say of {_count(number, 'key')} of ours whether it holds {them} ({why})."
+        )
         found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
     _strangers(found, here, asked)
     return found
@@ -350,14 +363,14 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
         if one.state == "applied" and before == "applied":
             differs(
                 Difference.ABSENT_THERE,
-                f"{_of(number)} is applied here, and the {one.receiver} does not hold it ({_sum(one)}).",
+                f"{_of(number)} is applied here, and {naming.called(one.receiver)} does not hold it ({_sum(one)}).",
             )
         return
     if not _same(one, receipt):
         found.keep_back.append(one.id)
         differs(
             Difference.CONTENTS_DIFFER,
-            f"{_of(number)}: the {one.receiver} holds {receipt.reference} with our key and other contents "
+            f"{_of(number)}: {naming.called(one.receiver)} holds {receipt.reference} with our key and other contents "
             f"({_sum(receipt.body)} there, {_sum(one)} here).",
             reference=receipt.reference,
         )
@@ -366,8 +379,8 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
         if one.state != "in_doubt":
             differs(
                 Difference.CONTENTS_DIFFER,
-                f"{_of(number)}: the {one.receiver} holds {receipt.reference} with our key and does not say of what "
-                f"amount ({_sum(one)} here).",
+                f"{_of(number)}: {naming.called(one.receiver)} holds {receipt.reference} with our key and does not say "
+                f"of what amount ({_sum(one)} here).",
                 reference=receipt.reference,
             )
     elif one.state in OPEN:
@@ -375,7 +388,8 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
     elif one.state == "rejected" and before == "rejected":
         differs(
             Difference.REFUSED_HERE,
-            f"{_of(number)} is refused here, and the {one.receiver} holds {receipt.reference} ({_sum(receipt.body)}).",
+            f"{_of(number)} is refused here, and {naming.called(one.receiver)} holds {receipt.reference} "
+            f"({_sum(receipt.body)}).",
             reference=receipt.reference,
         )
 

@@ -380,7 +380,7 @@ def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: date
     assert decision is not None
     try:
         with session.begin_nested():
-            actions.begin_rollback(session, case, decision, actor, now=now)
+            actions.begin_rollback(session, case, decision, now=now)
     except OperationalError:
         raise  # The store's trouble says nothing about the undo: the whole batch is written again.
     except Exception as error:

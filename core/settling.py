@@ -1,6 +1,7 @@
 """Settling what became of an effect in doubt: two leads, each with evidence, find the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -49,7 +50,11 @@ def settle(
     if len(reference) > LONGEST_REFERENCE or not reference.isprintable():
         raise errors.Incomplete(f"A reference is one line of at most {LONGEST_REFERENCE} characters.")
 
+    differs = False
+
     def act(a: Acting) -> str:
+        nonlocal differs
+        differs = False
         doubtful = effects.in_doubt(a.session, a.case)
         if not doubtful:
             raise errors.ActionError(
@@ -65,12 +70,15 @@ def settle(
         first = first_finding(a.session, a.case)
         if first is None or first.person_id == actor.id or (first.values or {}) != values:
             decision = a.enter("settle", evidence, values=values)
-            a.note("settle_first", acting.facts_of(decision) | values)
-            return f"Recorded. It takes effect when a second lead finds the same{_with(reference)}."
+            before = {"instead_of": str(first.id)} if first is not None else {}
+            a.note("settle_first", acting.facts_of(decision) | values | before)
+            differs = first is not None and first.person_id != actor.id
+            return _recorded(a, first, reference)
         decision = a.enter("settle", evidence, values=values, round_=first.round, seat=2)
         return _settle(a, finding, doubtful, decision, reference)
 
-    return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
+    done = acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
+    return replace(done, well=not differs)
 
 
 def first_finding(session: Session, case: Case) -> Decision | None:
@@ -78,6 +86,35 @@ def first_finding(session: Session, case: Case) -> Decision | None:
     found = cases.first_finding(session, case_id=case.id, version=case.version)
     person = people_rows.get(session, person_id=found.person_id) if found and found.person_id else None
     return found if person is not None and may(people.who(person), Act.SETTLE) is None else None
+
+
+def in_words(values: Mapping[str, Any] | None) -> str:
+    """What somebody found, to go on a sentence: "applied as R-1"."""
+    found = values or {}
+    words = _FOUND.get(str(found.get("finding")), "nothing that is known here")
+    return f"{words} as {found['reference']}" if "reference" in found else words
+
+
+_FOUND: dict[str, str] = {
+    Finding.APPLIED: "applied",
+    Finding.NOT_APPLIED: "not applied",
+    Finding.RESEND: "to be sent again with the same key",
+}
+
+
+def _recorded(a: Acting, before: Decision | None, reference: str) -> str:
+    """What to tell who recorded a finding that moves nothing yet."""
+    same = f"finds the same{_with(reference)}"
+    if before is None:
+        return f"Recorded. It takes effect when a second lead {same}."
+    found = in_words(before.values)
+    if before.person_id == a.actor.id:
+        return f"Recorded in place of your finding before ({found}). It takes effect when a second lead {same}."
+    name = people_rows.names(a.session, ids=[before.person_id]).get(before.person_id) if before.person_id else None
+    return (
+        f"Recorded, but nothing is settled: {name or 'the first lead'} found something else ({found}). Your finding "
+        f"stands in place of that one; it takes effect when another lead {same}."
+    )
 
 
 def _require_free(a: Acting, reference: str, doubtful: Sequence[Effect]) -> None:
@@ -147,7 +184,7 @@ def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decis
     if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
         wished = session.get(Decision, case.rollback_decision)
         assert wished is not None
-        actions.begin_rollback(session, case, wished, acting.by(a.actor), now=a.now)
+        actions.begin_rollback(session, case, wished, now=a.now)
     return message
 
 

@@ -13,7 +13,7 @@ from core import acting, errors, installation, logs, outage, people
 from core import settings as settings_
 from core.permissions import Who
 from core.settings import Settings
-from storage import database
+from storage import database, troubles
 
 As = Annotated[str, typer.Option("--as", metavar="EMAIL", help="Who does this.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -21,7 +21,7 @@ CaseId = Annotated[str, typer.Argument(metavar="ID", help="The case's id or its 
 Version = Annotated[
     int | None, typer.Option("--version", min=1, help="The version that was shown; refused when the case has moved.")
 ]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the case.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the record.")]
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def refusals() -> Iterator[Settings]:
     except (errors.CountersignError, database.StoreError) as error:
         refuse(str(error))
     except DBAPIError as error:
-        refuse(f"not saved: the database did not answer ({type(error.orig).__name__})")
+        refuse(f"not saved: the database did not answer ({troubles.code_of(error)})")
     except OSError as error:
         refuse(f"{error.filename or 'a file'} cannot be used: {error.strerror or type(error).__name__}")
     except UnicodeError:

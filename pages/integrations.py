@@ -1,4 +1,4 @@
-"""Integrations: every way out of the program, what stops it and what happened to it lately, and the effects of which
+"""Integrations: every lane out of the program, what stops it and what happened to it lately, and the effects of which
 nobody knows what became."""
 
 import streamlit as st
@@ -10,8 +10,8 @@ from pages.parts import access, doubtful, lanes
 who = access.open_page("integrations")
 st.title("Integrations")
 
-st.subheader("Ways out", anchor=False)
-st.caption("Models and receivers. What is due waits while its lane is stopped or paused; nothing is lost.")
+st.subheader("Lanes", anchor=False)
+st.caption("The ways to models and receivers. What is due waits while its lane is stopped or paused; nothing is lost.")
 standing = admission.standing(access.settings())
 for lane in standing:
     lanes.show(lane, may_run=may(who, Act.RUN_LANES) is None)

@@ -433,7 +433,7 @@ def test_ready_says_that_a_lane_is_paused_and_not_by_whom_or_why(
     ]
     assert "Nora" not in said.text
     [shown] = [one for one in admission.standing(sqlite_store.settings) if one.state == "paused"]
-    assert shown.why.endswith(": Nora Nobody was paid twice")
+    assert shown.why.endswith(": Nora Nobody was paid twice.")
 
 
 def _away() -> None:

@@ -20,7 +20,7 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from standardwebhooks import Webhook
 
-from core import clock, money, wire
+from core import clock, lines, money, wire
 from core.outcomes import Answer, Receipt
 from core.receivers import NotAsked, Sending
 from core.settings import HTTP, Settings
@@ -148,7 +148,7 @@ class Http:
                 return got
             return self._meaning(got, sending)
         except Exception as error:  # Ours, and after a request may have left: nobody may say that it did not.
-            return Answer("unknown", detail=f"{type(error).__name__} while reading the answer")
+            return Answer("unknown", detail=f"{lines.words(error)}, while its answer was read")
 
     # --- What it means ---
 
@@ -224,14 +224,14 @@ class Http:
             except wire.TooLong as error:
                 words = str(error)
             except Exception as error:
-                words = _words(error)
+                words = lines.words(error)
             return Answer("unknown" if trip.sent else "not_sent", detail=words)
 
     async def _to_a_checked_address(self, path: bytes, headers: Mapping[str, str], body: bytes) -> _Got | Answer:
         try:
             named = await self._looked_up()
-        except OSError as error:
-            return Answer("not_sent", detail=f"its name cannot be looked up ({type(error).__name__})")
+        except OSError:
+            return Answer("not_sent", detail="its name cannot be looked up")
         addresses = [_address(one) for one in dict.fromkeys(named)]
         if not addresses:
             return Answer("not_sent", detail="its name has no address")
@@ -402,17 +402,3 @@ def _code_in(body: bytes) -> str:
 
 def _said(got: _Got) -> str:
     return " ".join(filter(None, [str(got.status), _code_in(got.body) if got.status >= 300 else ""]))
-
-
-def _words(error: BaseException) -> str:
-    """A few words for what went wrong on the way."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return "its certificate is not the one of its name"
-        if isinstance(seen, ssl.SSLError):
-            return "TLS with it failed"
-        if isinstance(seen, ConnectionRefusedError):
-            return "connection refused"
-        seen = seen.__cause__ or seen.__context__
-    return type(error).__name__

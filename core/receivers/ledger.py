@@ -213,12 +213,12 @@ class Ledger:
                 if row["payload_digest"] != audit.digest({"payload": payload}):
                     return Answer("broken", detail="the key was already used for another payload")
                 return Answer("applied", receipt=_receipt(row))
-        except (ValueError, KeyError, TypeError) as error:
-            return Answer("rejected", detail=f"the payload cannot be read: {type(error).__name__}")
+        except (ValueError, KeyError, TypeError):
+            return Answer("rejected", detail="the payload cannot be read")
         except IntegrityError:
             return Answer("unknown", detail="another transfer with this key or of this reversal came at the same time")
-        except DBAPIError as error:
-            return Answer("unknown", detail=f"the ledger's store did not answer: {type(error).__name__}")
+        except DBAPIError:
+            return Answer("unknown", detail="the ledger's store did not answer")
 
     def _transfer(self, connection: Any, key: str, body: dict[str, Any], digest: str) -> Answer:
         amount, currency = body["amount_minor"], body["currency"]

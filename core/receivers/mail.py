@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread, Timer
 from typing import Any, Final, Literal
 
-from core import addresses
+from core import addresses, lines
 from core.outcomes import Answer, Receipt
 from core.receivers import USUAL_RETENTION, NotAsked, Sending
 from core.settings import Settings
@@ -76,7 +76,7 @@ class Mail:
             payload = json.loads(sending.payload)
             to, subject, body = (payload[name] for name in ("to", "subject", "body"))
         except (ValueError, KeyError, TypeError) as error:
-            raise _Unfit(f"the payload cannot be read: {type(error).__name__}") from error
+            raise _Unfit("the payload cannot be read: it is no message") from error
         if not all(isinstance(one, str) for one in (to, subject, body)):
             raise _Unfit("the payload cannot be read: to, subject and body are texts")
         if not addresses.is_address(to):
@@ -91,7 +91,7 @@ class Mail:
             message.set_content(body)
             return to, message.as_bytes()
         except (ValueError, LookupError) as error:  # Half a character, which no charset can write.
-            raise _Unfit(f"the message cannot be written: {type(error).__name__}") from error
+            raise _Unfit("the message holds half a character, which cannot be sent") from error
 
     def _reference(self, key: str) -> str:
         return f"{key}@{addresses.domain(self._from)}"
@@ -211,11 +211,11 @@ class _Line:
     def broken(self, error: Exception, *, misconfigured: bool = False) -> Answer:
         """What it means that the line broke, or that its time is over."""
         late = self.left <= 0
-        what = "the server did not answer in time" if late else f"the line broke: {type(error).__name__}"
+        what = "the server did not answer in time" if late else lines.words(error)
         if self.has_left:
             return Answer("unknown", detail=f"{what}, after the message had begun to leave")
         if misconfigured and not late:
-            return Answer("misconfigured", detail=f"the encrypted line could not be made: {type(error).__name__}")
+            return Answer("misconfigured", detail=lines.words(error))
         return Answer("not_sent", detail=what)
 
 
@@ -239,7 +239,7 @@ def _talk_on(server: smtplib.SMTP, line: socket.socket) -> None:
 
 def _connected(host: str, port: int, deadline: float) -> socket.socket:
     """A line to the first address of the host that takes it. Raises OSError."""
-    failed: OSError = OSError("the name has no address")
+    failed: OSError = socket.gaierror("the name has no address")
     for family, kind, protocol, _, address in _looked_up(host, port, deadline):
         left = deadline - time.monotonic()
         if left <= 0:
@@ -266,7 +266,7 @@ def _looked_up(host: str, port: int, deadline: float) -> Sequence[_Found]:
         except OSError as error:
             found.put(error)
         except UnicodeError as error:  # No name at all.
-            found.put(OSError(str(error)))
+            found.put(socket.gaierror(str(error)))
 
     Thread(target=ask, name="countersign-name", daemon=True).start()
     try:

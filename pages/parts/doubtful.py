@@ -4,7 +4,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import doubts, settling
+from core import doubts, figures, settling
 from core.permissions import Act, Who, may
 from core.settling import Finding
 from pages.parts import access, notice, panel, plain, times
@@ -34,7 +34,7 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
         plain.text(doubt.reason)
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
-        rows += [("Sent", f"{doubt.tries} times"), ("Same key can be sent again", resend)]
+        rows += [("Sent", figures.times(doubt.tries)), ("Same key can be sent again", resend)]
         if doubt.not_applied_from:
             rows += [("Can be found not applied", f"from {times.local(doubt.not_applied_from)} on")]
         rows += [("First finding", doubt.first_finding or "nobody yet; two leads must find the same")]

@@ -4,7 +4,7 @@ import streamlit as st
 
 from core import admission, cases, clock, figures, outage, people
 from core.permissions import Who
-from pages.parts import access, notice, plain, times
+from pages.parts import access, lanes, notice, plain, times
 
 LOGO = str(access.FOLDER / "assets" / "logo.svg")
 _AGAIN = "frame.again"
@@ -43,9 +43,9 @@ def _lane_words(lane: admission.Standing) -> str:
     """What is stopped, since when, why, how much waits, and what to do."""
     since = f" since {times.local(lane.since)}" if lane.since else ""
     waiting = f" Waiting: {figures.show(lane.waiting, 'cases')}." if lane.waiting else ""
-    again = f" Next try at {times.local(lane.until)}." if lane.until and lane.state == "stopped" else ""
+    again = lanes.next_try(lane)
     head = "" if lane.state == "waiting" else f"The lane {lane.name} is {lane.state}{since}. "
-    return f"{head}{lane.why}{waiting} {lane.do}{again}"
+    return f"{head}{lane.why}{waiting} {lane.do}{f' {again}.' if again else ''}"
 
 
 def store(memory: outage.Memory) -> None:

@@ -1,10 +1,10 @@
-"""One way out: how it stands, and the buttons that pause and resume it."""
+"""One lane: how it stands, and the buttons that pause and resume it."""
 
 from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from core import admission, errors, figures
+from core import admission, clock, errors, figures, naming
 from core.permissions import Who
 from pages.parts import access, badges, notice, panel, plain, times
 
@@ -20,7 +20,7 @@ def show(lane: admission.Standing, *, may_run: bool) -> None:
     """The lane in a frame: state, since when, why, what to do, what waits."""
     with st.container(border=True, key=f"lane-{lane.name}", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            plain.strong(lane.name)
+            plain.strong(f"{lane.name}: {naming.called(lane.name)}")
             badges.put(_LOOKS[lane.state])
             if lane.waiting:
                 st.caption(f"{figures.show(lane.waiting, 'cases')} waiting", width="content")
@@ -34,8 +34,17 @@ def show(lane: admission.Standing, *, may_run: bool) -> None:
             plain.text(lane.why)
             plain.quiet(lane.do)
         if lane.since is not None:
-            until = f" · next try {times.local(lane.until)}" if lane.until and lane.state == "stopped" else ""
-            st.caption(f"Since {times.local(lane.since)}{until}")
+            again = next_try(lane)
+            st.caption(f"Since {times.local(lane.since)}{f' · {again[:1].lower()}{again[1:]}' if again else ''}")
+
+
+def next_try(lane: admission.Standing) -> str:
+    """When a lane that stopped is tried again by itself; empty where nothing waits to try it."""
+    if lane.state != "stopped" or lane.until is None:
+        return ""
+    if lane.until > clock.now():
+        return f"Next try at {times.local(lane.until)}"
+    return "Next try: any moment" if lane.waiting else ""
 
 
 def panels(lane: admission.Standing, *, who: Who) -> None:
@@ -46,7 +55,7 @@ def panels(lane: admission.Standing, *, who: Who) -> None:
         label="Why",
         confirm="Pause",
         hint="Nothing goes out through it until somebody resumes it. What is under way ends.",
-        do=lambda words: _do(lambda: admission.pause(lane.name, words, actor=who), f"{lane.name} is paused."),
+        do=lambda words: _do(lambda: admission.pause(lane.name, words, actor=who)),
     )
     panel.ask(
         f"resume.{lane.name}",
@@ -54,14 +63,14 @@ def panels(lane: admission.Standing, *, who: Who) -> None:
         label="What was settled",
         confirm="Resume",
         hint="What waits goes out; where the lane stopped by itself, one first, and the others when that is answered.",
-        do=lambda words: _do(lambda: admission.resume(lane.name, words, actor=who), f"{lane.name} goes on."),
+        do=lambda words: _do(lambda: admission.resume(lane.name, words, actor=who)),
     )
 
 
 def changes(found: Sequence[admission.Change]) -> None:
     """What stopped, was paused or goes on again, the newest first."""
     if not found:
-        st.caption("No way out was ever stopped or paused.")
+        st.caption("No lane was ever stopped or paused.")
         return
     rows = [
         (times.local(one.at), one.lane, f"{one.what} by {one.who}" if one.who else one.what, one.why) for one in found
@@ -69,9 +78,9 @@ def changes(found: Sequence[admission.Change]) -> None:
     plain.table(("Time", "Lane", "What", "Why"), rows)
 
 
-def _do(act: Callable[[], None], words: str) -> None:
+def _do(act: Callable[[], str]) -> None:
     try:
-        act()
+        words = act()
     except errors.Incomplete:
         raise  # The panel stays, and says it.
     except errors.ActionError as error:

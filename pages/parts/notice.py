@@ -37,6 +37,12 @@ def show() -> None:
         box(kind, words, key=f"notice-{kind}-{i}")
 
 
+def tell(done: acting.Done) -> None:
+    """Say at the top of the next run what came of an action, and wake the worker."""
+    leave("done" if done.well else "warning", f"Case {done.number}: {done.message}")
+    access.wake()
+
+
 def act(do: Callable[[], acting.Done]) -> acting.Done | None:
     """Do one action of a person, say what came of it, and wake the worker. None: it was refused."""
     try:
@@ -44,6 +50,5 @@ def act(do: Callable[[], acting.Done]) -> acting.Done | None:
     except errors.ActionError as error:
         leave("refused", str(error))
         return None
-    leave("done", f"Case {done.number}: {done.message}")
-    access.wake()
+    tell(done)
     return done

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from core import acting, errors
-from pages.parts import access, notice, plain
+from pages.parts import notice, plain
 
 Do = Callable[[str], acting.Done | None]  # None: it is done in the next run, and says so itself.
 
@@ -125,6 +125,5 @@ def _confirm(
         close()
         return
     if done is not None:
-        notice.leave("done", f"Case {done.number}: {done.message}")
-        access.wake()
+        notice.tell(done)
     close()

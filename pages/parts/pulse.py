@@ -5,7 +5,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import actions, cases, clock, outage
+from core import actions, admission, cases, clock, naming, outage
 from core.permissions import Act, Who
 from pages.parts import access, notice, plain, times
 
@@ -35,7 +35,8 @@ def hold(seen: cases.View, *, who: Who, key: str) -> None:
     if case.step != "apply" or case.state not in ("pending", "processing", "retrying"):
         return
     sentences = [one.sentence for one in seen.effects if one.state in ("planned", "sending")]
-    refusal = cases.refusal(seen, Act.TAKE_BACK, who)
+    is_wished = case.rollback_decision is not None
+    may_take_back = cases.refusal(seen, Act.TAKE_BACK, who) is None and not is_wished
     due_at, state = case.due_at, case.state
 
     @st.fragment(run_every="1s")
@@ -45,19 +46,33 @@ def hold(seen: cases.View, *, who: Who, key: str) -> None:
             with st.container(width="stretch", gap=None):
                 if state == "pending" and left > 0:
                     st.markdown(f":material/hourglass_top: **Leaves in {times.span(int(left) + 1)}**")
+                elif state != "processing" and (how := _how_shut(case.lane)):
+                    st.markdown(f":material/block: **Waits: the lane to {naming.called(case.lane)} is {how}**")
+                elif state == "retrying" and left > 0:
+                    st.markdown(f":material/replay: **Next try in {times.span(int(left) + 1)}**")
                 else:
                     st.markdown(":material/send: **Leaving now**")
                 for sentence in sentences:
                     plain.quiet(sentence)
-            if refusal is None:
-                st.button(
-                    "Take back",
-                    key=f"{key}.take_back",
-                    icon=":material/undo:",
-                    on_click=partial(_take_back, case.id, case.version, who),
-                )
+                if is_wished:
+                    st.caption("It will be rolled back once its outcome is known.")
+            # What came of it stands at the top of the page, so the whole page is drawn anew, not this part alone.
+            if may_take_back and st.button(
+                "Take back",
+                key=f"{key}.take_back",
+                icon=":material/undo:",
+                on_click=partial(_take_back, case.id, case.version, who),
+            ):
+                st.rerun(scope="app")
 
     count()
+
+
+def _how_shut(lane: str) -> str:
+    try:
+        return admission.how_shut(lane)
+    except outage.Away:
+        return ""  # The frame says what is wrong.
 
 
 def _take_back(case_id: UUID, version: int, who: Who) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import cases, errors, money, permissions
+from core import cases, doubts, errors, figures, money, permissions, settling
 from core.lifecycle import Step
 from core.permissions import Act, Who
 from core.settings import FALLBACK
@@ -45,6 +45,8 @@ _WORDS = {
     "accept": "Accepted as it is",
     "settle": "Settled with evidence",
     "settle_first": "First finding recorded",
+    "settle_corrected": "Finding corrected: it waits for a second lead",
+    "settle_differs": "Another finding recorded: nothing is settled, and it waits for another lead",
     "give_up_undo": "Undo given up: the effect stands",
     "rollback_wanted": "Rollback wanted once the outcome is known",
     "refused_act": "An action was refused",
@@ -107,13 +109,21 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
         if event.kind in _HIDDEN:
             continue
         kind = "refused_act" if event.kind == "refused" and event.to_state is None else event.kind
+        decision = decisions.get(str(event.data.get("decision")))
+        instead = decisions.get(str(event.data.get("instead_of")))
+        if instead is not None and decision is not None:
+            kind = "settle_corrected" if instead.person_id == decision.person_id else "settle_differs"
         words = _WORDS.get(kind, badges.words(kind))
         plain.event(
             _SIGNS.get(event.actor_kind, "·"), words, seen.actor(event), times.local(event.at), times.exact(event.at)
         )
-        decision = decisions.get(str(event.data.get("decision")))
         if decision is not None:
             _decision(seen, decision)
+        if instead is not None:
+            words = f"In place of the finding of {seen.name(instead.person_id)}: {settling.in_words(instead.values)}"
+            plain.quiet(words, indent=True)
+        if event.kind == "looked_up":
+            _looked_up(seen, event.data)
         if event.kind == "ask" and decision is None:  # Of a person, the note is the question.
             _question(seen, event.at)
         attempt = attempts.get(str(event.data.get("attempt")))
@@ -123,8 +133,20 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
             _attempt(seen, attempt, who=who, key=f"{key}-{attempt.n}")
 
 
+def _looked_up(seen: cases.View, data: Mapping[str, Any]) -> None:
+    """What each receiver that was asked said."""
+    receivers = {one.key: one.receiver for one in seen.effects}
+    for fact in data.get("asked", ()):
+        words = doubts.looked_up(fact, receivers.get(fact["key"], ""))
+        plain.quiet(f"{words[:1].upper()}{words[1:]}.", indent=True)
+
+
 def _decision(seen: cases.View, decision: Any) -> None:
     with st.container(key=f"timeline-decision-{decision.id}", gap="xsmall"):
+        if decision.verdict == "settle":  # Its values are a finding, not a proposal's.
+            plain.quiet(f"Found: {settling.in_words(decision.values)}", indent=True)
+            plain.quiet(f"Evidence: “{decision.note}”", indent=True)
+            return
         if decision.note:
             plain.quiet(f"“{decision.note}”", indent=True)
         if decision.values is None:
@@ -235,7 +257,7 @@ def effects(seen: cases.View) -> None:
             if receipt is not None:
                 rows += [("Receipt", receipt.reference), ("Confirmed", times.exact(receipt.at))]
             if one.attempts > 1:
-                rows.append(("Sent", f"{one.attempts} times with the same key"))
+                rows.append(("Sent", f"{figures.times(one.attempts)} with the same key"))
             plain.facts(rows)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from sqlmodel import col, func, select
+from uuid_utils.compat import uuid7
 
-from core import actions, admission, breaker, cases, claims, clock, errors, prompts, record, verify
+from core import actions, admission, breaker, cases, claims, clock, errors, lines, moves, prompts, record, verify
+from core.breaker import Signal
 from core.executor import Ran, ToPropose, ToSend
 from core.outcomes import Answer, Category, Kind, Reply, Usage
 from core.receivers import Sending
@@ -74,7 +76,7 @@ def said(kind: Kind, category: Category, **more: Any) -> Callable[..., Any]:
     return drive.says(kind=kind, category=category, **more)
 
 
-DOWN = said(Kind.TRANSIENT, Category.TRANSPORT, detail="ConnectError", calls=0, usage=None)
+DOWN = said(Kind.TRANSIENT, Category.TRANSPORT, detail="connection refused", calls=0, usage=None)
 
 
 def states(store: Store) -> dict[str, int]:
@@ -109,7 +111,7 @@ def test_a_provider_that_is_down_for_ten_minutes_gets_few_calls_and_all_cases_ar
     record_property("most calls in ten minutes to a provider that is down, 500 waiting (budget 60)", calls)
     assert breaker.FAILURES <= calls <= breaker.BUDGET_LEAST + number * breaker.BUDGET_SHARE
     assert (lane(store, settings).state, lane(store, settings).waiting > 400) == ("stopped", True)
-    assert "cannot be reached (ConnectError)" in lane(store, settings).why
+    assert "cannot be reached (connection refused)" in lane(store, settings).why
 
     for _ in range(3_600):
         if states(store) == {"waiting_for_review": number}:
@@ -682,6 +684,87 @@ def test_resuming_a_lane_that_stopped_by_itself_sends_the_next_probe_at_once(sto
     assert len(take(settings)) == 1
 
 
+def test_what_a_pause_or_a_resume_changed_is_said_as_it_is(sqlite_store: Store) -> None:
+    store, settings = sqlite_store, connected(sqlite_store, cap_day=5.0)
+
+    opened = admission.resume(MODEL, "Just so.", actor=store.lead)
+    paused = admission.pause(MODEL, "Stock-taking", actor=store.lead)
+    again = admission.pause(MODEL, "Moving house", actor=store.other_lead)
+    with database.transaction() as session:
+        lanes.spend(session, deltas={(admission.day_of(clock.now()), lanes.ALL): 4_980_000_000})
+        admission.stop_for_today(session, settings=settings, now=clock.now(), actor=moves.SYSTEM)
+    capped = admission.resume(MODEL, "Done.", actor=store.lead)
+    tried = admission.resume("ledger", "Done.", actor=store.lead)
+
+    assert (opened, tried) == (
+        "The lane model is open: there was nothing to resume.",
+        "The lane ledger is open: there was nothing to resume.",
+    )
+    assert paused == "The lane model is paused."
+    assert again == ("The lane model was paused already, by Lead: Stock-taking. Your reason stands in place of that.")
+    assert capped.startswith("The lane model is paused no more, and still stopped by today's cap")
+    assert [one.what for one in admission.lately(store.lead)] == ["resumed", "paused", "paused"]
+
+
+def test_a_cap_that_is_used_up_says_how_much_is_booked(sqlite_store: Store) -> None:
+    settings, now = connected(sqlite_store, cap_day=5.0), clock.now()
+    with database.transaction() as session:
+        lanes.spend(session, deltas={(admission.day_of(now), lanes.ALL): 4_980_000_000})
+        admission.stop_for_today(session, settings=settings, now=now, actor=moves.SYSTEM)
+
+    used_up = lane(sqlite_store, settings)
+    (next_day,) = [one for one in admission.standing(settings, now + timedelta(days=1)) if one.name == MODEL]
+
+    assert "used up: 4.98 of 5 dollars are booked, and the next call does not fit." in used_up.why
+    assert next_day.why == "The cap for model calls was used up."
+
+
+def test_a_lane_that_stays_stopped_for_another_reason_says_so_in_words(sqlite_store: Store) -> None:
+    one, now = uuid7(), clock.now()
+
+    def hear(*heard: Signal) -> None:
+        with database.transaction() as session:
+            notes = admission.tell(session, {MODEL: heard}, broken={}, actor=moves.SYSTEM, now=now)
+            moves.note(session, notes, now=now)
+
+    def probe() -> None:
+        with database.transaction() as session:
+            admission.begin_probe(session, admission.Through(MODEL, 1, probe=True), case_id=one, now=now)
+
+    hear(Signal(one, Category.RATE_LIMIT, stops=True))
+    probe()
+    hear(Signal(one, Category.PROVIDER))
+    probe()
+    hear(Signal(one, Category.PROVIDER))
+    probe()
+    hear(Signal(one))
+
+    told = [(change.what, change.why) for change in admission.lately(sqlite_store.lead)]
+    assert told == [
+        ("resumed", "It answered again."),
+        ("still stopped, for another reason", "It reported faults of its own."),
+        ("stopped", "It asked us to slow down."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [("http", "COUNTERSIGN_HTTP_URL"), ("mail", "COUNTERSIGN_MAIL_HOST"), (MODEL, "BASE_URL")]
+)
+def test_a_certificate_that_is_not_trusted_says_what_to_do_about_it(
+    sqlite_store: Store, name: str, setting: str
+) -> None:
+    heard = {name: [Signal(uuid7(), Category.CONFIGURATION, lines.CERTIFICATE, stops=True)]}
+    with database.transaction() as session:
+        admission.tell(session, heard, broken={}, actor=moves.SYSTEM, now=clock.now())
+        row = lanes.get(session, name=name)
+        assert row is not None
+        why, do = admission._words(row, sqlite_store.settings, clock.now(), {})
+
+    assert lines.CERTIFICATE in why
+    assert "SSL_CERT_FILE" in do
+    assert setting in do
+
+
 # --- Receivers --------------------------------------------------------------------------------------------------------
 
 
@@ -748,7 +831,7 @@ def orders(store: Store, number: int) -> None:
 
 def test_a_dead_receiver_gets_few_sends_however_many_wait_and_models_go_on(store: Store, time: Time) -> None:
     orders(store, 20)
-    dead = Answers(Ledger(store.settings.ledger_store_url), Answer("not_sent", detail="ConnectError"))
+    dead = Answers(Ledger(store.settings.ledger_store_url), Answer("not_sent", detail="connection refused"))
     submit(store, 3, body=drive.request(orders=[]))
     for _ in range(300):
         drive.step(store.settings, receivers={"ledger": dead})

@@ -110,8 +110,13 @@ def test_nothing_is_concluded_from_not_found(store: Store, receiver: type[drive.
         case_id, actor=store.lead, settings=store.settings, receivers={"ledger": receiver(own(store))}
     )
 
-    assert done.state == "escalated"
-    assert "not found is not the same as not applied" in done.message
+    assert (done.state, done.well) == ("escalated", receiver is Forgetful)
+    assert done.message == (
+        "Looked up: the ledger does not know the key. It may still be on its way: not found is not the same as not "
+        "applied."
+        if receiver is Forgetful
+        else "Not looked up: the ledger could not be asked (the line broke)."
+    )
     assert len(doubts.listed(store.lead)) == 1
 
 
@@ -160,6 +165,34 @@ def test_a_finding_of_somebody_who_may_not_settle_any_more_does_not_count(store:
     assert (listed.first_finding, between) == ("", "escalated")
     assert drive.case(case_id).state == "completed"
     assert verify.verify(ledger=own(store)).holds
+
+
+def test_who_finds_something_else_is_told_so_and_nothing_is_settled(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    first = settling.settle(case_id, Finding.RESEND, "Not in its list.", actor=store.lead)
+
+    second = settling.settle(case_id, Finding.APPLIED, "It is there.", actor=store.other_lead, reference="R-1")
+    again = settling.settle(case_id, Finding.APPLIED, "R-2, not R-1.", actor=store.other_lead, reference="R-2")
+
+    assert (first.well, second.well, again.well) == (True, False, True)
+    assert "Lead found something else (to be sent again with the same key)" in second.message
+    assert "nothing is settled" in second.message
+    assert "in place of your finding before (applied as R-1)" in again.message
+    assert doubts.listed(store.lead)[0].first_finding == "applied as R-2, by Lead2"
+    assert drive.case(case_id).state == "escalated"
+
+
+def test_a_rollback_that_waited_for_the_outcome_is_that_of_who_wished_it(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+    reference = own(store).transfers()[0].reference
+    actions.roll_back(case_id, "Wrong customer.", actor=store.lead)
+
+    for lead in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=lead, reference=reference)
+
+    seen = cases.view(case_id, actor=store.lead)
+    by = {one.kind: seen.actor(one) for one in seen.events}
+    assert (by["settle"], by["roll_back"]) == ("Lead2", "Lead")
 
 
 def test_not_applied_is_not_believed_while_a_request_may_still_be_under_way(store: Store) -> None:

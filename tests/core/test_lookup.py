@@ -102,7 +102,7 @@ def _cannot() -> Receipt | None:
 @pytest.mark.parametrize(
     ("find", "said"),
     [
-        (_cannot, "It could not be looked up there by its key (ConnectionError)."),
+        (_cannot, "It could not be looked up there by its key: the line broke."),
         (lambda: Receipt("other", "R-2"), "Asked for its key, the receiver named another."),
         (
             lambda: Receipt(KEY, "R-1"),

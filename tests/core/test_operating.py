@@ -37,6 +37,15 @@ def test_a_lane_is_paused_listed_and_resumed(run, sqlite_store: Store) -> None: 
     assert "ledger       open" in run("lane", "list")[1]
 
 
+def test_a_reason_without_a_full_stop_runs_into_nothing_and_an_open_lane_is_said_to_be(run) -> None:  # type: ignore[no-untyped-def]
+    how = ("--as", "lead@test.example", "--reason", "Stock-taking")
+
+    assert run("lane", "resume", "ledger", *how)[1] == "The lane ledger is open: there was nothing to resume.\n"
+    assert run("lane", "pause", "ledger", *how)[1] == "The lane ledger is paused.\n"
+    assert "Paused by Lead: Stock-taking. A lead resumes it." in run("lane", "list")[1]
+    assert "was paused already, by Lead: Stock-taking. Your reason" in run("lane", "pause", "ledger", *how)[1]
+
+
 def test_a_lane_that_is_not_there_is_refused_with_those_that_are(run) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run("lane", "pause", "nowhere", "--as", "lead@test.example", "--reason", "Why.")
 
@@ -52,7 +61,12 @@ def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # t
     assert (doubt["id"], doubt["receiver"], doubt["owner"], doubt["can_resend"]) == (
         str(case_id), "ledger", "a lead", True
     )  # fmt: skip
-    assert "last answer: " in run("doubt", "list")[1]
+    assert "sent once, last answer: " in run("doubt", "list")[1]
+    assert "first finding: nobody yet" in run("doubt", "list")[1]
+    settle = ("settle", str(doubt["case"]), "applied", "--evidence", "R-1 in their list")
+    assert run(*settle, "--as", "lead@test.example", "--reference", "R-1")[0] == 0
+    assert "first finding: applied as R-1, by Lead" in run("doubt", "list")[1]
+    assert "Lead found something else (applied as R-1)" in run(*settle, "--as", "lead2@test.example")[1]
     code, out, _ = run("doubt", "lookup", str(doubt["case"]), "--as", "lead@test.example")
     assert (code, "Taken over as applied." in out) == (0, True)
     assert drive.case(case_id).state == "completed"

@@ -280,7 +280,7 @@ def test_a_workflow_that_raises_is_our_failure_and_never_the_models(
 
     seen = cases.view(made.case_id, actor=store.lead)
     assert (seen.case.state, seen.case.step, seen.case.category) == ("failed", "propose", "our_bug")
-    assert (seen.case.reason or "").startswith("ZeroDivisionError in the workflow")
+    assert (seen.case.reason or "").startswith("An error in the workflow")
     assert (seen.attempts[-1].error or "").startswith("ZeroDivisionError\n")
     assert "test_path.py:" in (seen.attempts[-1].error or "")
     assert "secret customer words" not in (seen.attempts[-1].error or "")

@@ -1,9 +1,16 @@
 """Integrations: lanes with what stops them and the buttons for it, doubts with theirs; banners on every page."""
 
-from core import admission, cases
+from datetime import timedelta
+
+import pytest
+
+from core import admission, cases, clock, doubts, settling
+from core.settling import Finding
+from pages.parts import access
+from storage import database, lanes
 from tests.conftest import Store
 from tests.core import drive
-from tests.core.test_doubts import Forgetful, lose
+from tests.core.test_doubts import Deaf, Forgetful, lose, own
 from tests.pages.conftest import Visit, words
 
 
@@ -14,7 +21,7 @@ def test_all_is_well_and_the_page_says_so(visit: Visit, sqlite_store: Store) -> 
     shown = words(at)
     assert "ledger" in shown
     assert "Of every effect that was sent it is known what became of it." in shown
-    assert "No way out was ever stopped or paused." in shown
+    assert "No lane was ever stopped or paused." in shown
 
 
 def test_a_lane_is_paused_and_resumed_with_reasons_and_every_page_says_it(visit: Visit, sqlite_store: Store) -> None:
@@ -78,3 +85,57 @@ def test_a_reviewer_is_not_let_in_and_the_case_page_tells_the_story(visit: Visit
     told = words(visit("case", sqlite_store.lead, case=number))
     assert "The receiver did not say clearly whether it applied this" in told
     assert "Look up" in told
+
+
+def test_the_story_of_a_case_tells_who_found_what_and_what_a_look_up_said(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Forgetful)
+    number = cases.view(case_id, actor=sqlite_store.lead).case.number
+    for receiver in (Deaf, Forgetful):
+        doubts.look_up(
+            case_id, actor=sqlite_store.lead, settings=sqlite_store.settings,
+            receivers={"ledger": receiver(own(sqlite_store))},
+        )  # fmt: skip
+    settling.settle(case_id, Finding.RESEND, "I saw *nothing* there.", actor=sqlite_store.lead)
+    settling.settle(case_id, Finding.APPLIED, "In their list.", actor=sqlite_store.other_lead, reference="R-1")
+
+    told = words(visit("case", sqlite_store.lead, case=number))
+
+    assert "The ledger could not be asked (the line broke)." in told
+    assert "The ledger does not know the key." in told
+    assert "Found: to be sent again with the same key" in told
+    assert "Evidence: “I saw *nothing* there.”" in told
+    assert "Another finding recorded: nothing is settled" in told
+    assert "In place of the finding of Lead: to be sent again with the same key" in told
+    assert "Found: applied as R-1" in told
+    assert "Verdict:" not in told.split("First finding recorded")[1]
+
+
+def test_a_look_up_that_failed_is_not_shown_as_done(
+    visit: Visit, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(sqlite_store, Forgetful)
+    monkeypatch.setattr(access, "receivers", lambda: {"ledger": Deaf(own(sqlite_store))})
+    at = visit("integrations", sqlite_store.lead)
+    (button,) = [one for one in at.button if str(one.key).endswith(".look_up")]
+
+    button.click().run()
+
+    assert "could not be asked (the line broke)" in words(at)
+    assert ":material/warning:" in words(at)
+    assert ":green[:material/check_circle:]" not in [one.value for one in at.markdown]
+
+
+def test_a_try_whose_time_is_over_is_not_announced_for_the_past(visit: Visit, sqlite_store: Store) -> None:
+    drive.submit(sqlite_store)
+    now = clock.now()
+    with database.transaction() as session:
+        stopped = {"stopped_at": now, "stopped_by": "rate_limit", "stops": 1}
+        lanes.change(session, name="model", values=stopped | {"until": now - timedelta(minutes=3)})
+        lanes.change(session, name="ledger", values=stopped | {"until": now + timedelta(minutes=3)})
+
+    shown = words(visit("integrations", sqlite_store.lead))
+
+    assert "Next try: any moment." in shown
+    assert "next try: any moment" in shown
+    assert "Next try at " in shown.split("The lane ledger is stopped")[1].split("The lane model")[0]
+    assert "The ledger asked us to slow down." in shown

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, clock, effects, people
+from core import actions, admission, cases, clock, effects, people
 from core.actions import Verdict
 from core.lifecycle import State
 from core.outcomes import Answer, Kind
@@ -176,6 +176,37 @@ def test_an_approval_is_taken_back_from_the_case(
     at.button(key="case.take_back").click().run()
 
     assert view(sqlite_store, number).case.state == State.WAITING_FOR_REVIEW
+
+
+def test_what_is_leaving_is_taken_back_once_and_the_page_says_what_will_be(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    case_id = view(sqlite_store, number).case.id
+    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=sqlite_store.settings)
+    drive.claim(sqlite_store.settings)
+    at = visit("case", sqlite_store.reviewer, case=number)
+    assert "Leaving now" in words(at)
+
+    at.button(key="case.take_back").click().run()
+
+    assert "It is leaving now. It will be rolled back as soon as its outcome is known." in words(at)
+    assert "It will be rolled back once its outcome is known." in words(at)
+    assert "case.take_back" not in [one.key for one in at.button]
+
+
+def test_what_waits_for_a_lane_is_not_said_to_leave(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    case_id = view(sqlite_store, number).case.id
+    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=sqlite_store.settings)
+    admission.pause("ledger", "Stock-taking.", actor=sqlite_store.lead)
+
+    shown = words(visit("case", sqlite_store.reviewer, case=number))
+
+    assert "Waits: the lane to the ledger is paused" in shown
+    assert "Leaving now" not in shown
 
 
 def test_a_declined_case_is_reopened_with_a_reason(

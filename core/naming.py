@@ -1,0 +1,24 @@
+"""What a lane or a receiver is called in a sentence: its name is a word for settings and commands."""
+
+from typing import Final
+
+from core.settings import FALLBACK, HTTP, MODEL
+
+_CALLED: Final = {
+    MODEL: "the model's provider",
+    FALLBACK: "the second model's provider",
+    "ledger": "the ledger",
+    HTTP: "your own system",
+    "mail": "the mail server",
+}
+
+
+def called(name: str) -> str:
+    """The words for it, to stand inside a sentence."""
+    return _CALLED.get(name, f"the receiver {name}")
+
+
+def begin(name: str) -> str:
+    """The same at the beginning of a sentence."""
+    words = called(name)
+    return words[:1].upper() + words[1:]
