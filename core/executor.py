@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from core import clock, lines, logs, money, outcomes, retry, workflow
 from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
-from core.receivers import Receiver, Sending
+from core.receivers import Receiver, Searchable, Sending
 from core.settings import MODEL
 from core.workflow import Prompt, Reversibility, Submission
 from storage import points
@@ -197,7 +197,7 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
     That it does not know the key proves nothing: the request may still be under way (effects.md 3.9).
     """
     said = ""
-    if receiver is not None:
+    if receiver is not None and isinstance(receiver, Searchable):
         try:
             found = receiver.find(key=work.key)
         except Exception as error:  # Whatever the other side can do.

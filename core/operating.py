@@ -51,18 +51,22 @@ def lane_resume(name: Name, as_: As, reason: Reason) -> None:
 
 @doubt_app.command("list")
 def doubt_list(as_json: Json = False) -> None:
-    """Every effect in doubt: receiver, key, since when, what is known, what a first lead found. Two leads settle one
-    with `countersign settle`."""
+    """Every effect of which it is not known whether it was applied: receiver, key, since when, what is known, what a
+    first lead found. Two leads settle one in doubt with `countersign settle`; the others a worker sends again."""
     with opened():
         found, total = doubts.listed(None), doubts.count()
         if as_json:
             print_json([one.as_json() for one in found])
         elif not found:
-            print("No effect is in doubt.")
+            print("Of every effect that was sent it is known what became of it.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
             print(f"    key {one.key}, sent {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
+            if one.state == "sending":
+                again = f"at {one.next_try:%F %T} UTC" if one.next_try else "as soon as it can"
+                print(f"    not clear yet: a worker sends it again with the same key, {again}")
+                continue
             print(f"    first finding: {one.first_finding or 'nobody yet; two leads must find the same'}")
             if one.not_applied_from:
                 print(f"    may be under way; can be found not applied from {one.not_applied_from:%T} UTC on")

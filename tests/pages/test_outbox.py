@@ -158,6 +158,20 @@ def test_a_reply_that_is_refused_after_the_payment_leaves_a_lead_three_ways_and_
     assert cases.view(cases.resolve(number), actor=store.lead).case.outcome == "applied"
 
 
+def test_what_a_mail_server_was_given_is_settled_by_people_and_no_look_up_is_offered(
+    visit: Visit, mailing: tuple[Store, MailServer]
+) -> None:
+    store, server = mailing
+    server.breaks(Fault.DROP_BEFORE_REPLY)
+    number = decide(store)
+
+    buttons = {str(one.key) for one in visit("case", store.lead, case=number).button}
+    buttons |= {str(one.key) for one in visit("integrations", store.lead).button}
+    assert server.fired == 1
+    assert "case.settle" in buttons
+    assert not [one for one in buttons if "look_up" in one]
+
+
 def test_the_outbox_turns_its_pages(
     visit: Visit, mailing: tuple[Store, MailServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
