@@ -291,7 +291,7 @@ class _Found:
         self.findings.append(finding)
         if case_id is not None:
             whose = {"difference": str(finding.difference), "receiver": finding.receiver, "key": finding.key}
-            self.about.append((finding, case_id, whose | facts))
+            self.about.append((finding, case_id, whose | {"said": finding.sentence} | facts))
 
 
 @database.rerun
