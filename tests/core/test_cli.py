@@ -280,7 +280,9 @@ def test_the_demo_shows_cases_in_different_states_and_holds(
     }
     assert {row["outcome"] for row in rows} >= {"applied", "declined", None}
     assert all(row["demo"] for row in rows)
-    assert len(found.ok("person", "list")) == 5
+    assert len(found.ok("person", "list")) == 6
+    undone = next(row for row in rows if row["state"] == "rolled_back")
+    assert "Leo Lead" in found.run("case", undone["id"]).stdout
     assert found.ok("verify")["holds"] is True
 
 
