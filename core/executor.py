@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel
 
-from core import clock, lines, logs, money, outcomes, retry, workflow
+from core import clock, lines, logs, money, naming, outcomes, retry, workflow
 from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
 from core.receivers import Receiver, Searchable, Sending
 from core.settings import MODEL
@@ -150,7 +150,8 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     if receiver is None:
         answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
     elif _promises_too_much(work, receiver):
-        reason = f"It was approved as something that can be taken back, and {receiver.name} takes nothing back."
+        reason = "It was approved as something that can be taken back, and "
+        reason += f"{naming.called(receiver.name)} takes nothing back."
         answer = _withheld("it could not be taken back")
         return Ran(work, Refused(f"{reason} It was not sent."), clock.now(), answer=answer)
     else:

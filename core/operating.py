@@ -1,5 +1,6 @@
 """What operators do from a terminal: lanes, effects in doubt, prompt versions."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -91,7 +92,7 @@ def doubt_lookup(id_: CaseId, as_: As, as_json: Json = False) -> None:
 
 @prompt_app.command("list")
 def prompt_list(workflow: Workflow = "refunds", as_json: Json = False) -> None:
-    """Every prompt version of a workflow, newest first; * is the one that was chosen."""
+    """Every prompt version of a workflow, newest first; * is the one in use, with its copies for other models."""
     with opened():
         found = prompts.listed(workflow, actor=None)
         if as_json:
@@ -101,18 +102,24 @@ def prompt_list(workflow: Workflow = "refunds", as_json: Json = False) -> None:
                 for one in found
             ])  # fmt: skip
         elif not found:
-            print("No prompt was used or written yet.")
+            print("No prompt was used or written yet; the program has its own.")
+        elif prompts.is_program_chosen(workflow) and not any(one.chosen for one in found):
+            print("* program       the program's own, not used yet")
         for one in [] if as_json else found:
             mark = "*" if one.chosen else " "
             whose = f"written by {one.written_by}: {one.why}" if one.written_by else "came with the program"
-            print(f"{mark} {one.digest[:12]}  {one.registered_at:%F %T}  {one.attempts} attempts  {whose}")
+            used = figures.show(one.attempts, "attempts")
+            print(f"{mark} {one.digest[:12]}  {one.registered_at:%F %T}  {one.model}  {used}  {whose}")
 
 
 @prompt_app.command("show")
-def prompt_show(digest: str, workflow: Workflow = "refunds") -> None:
+def prompt_show(
+    digest: Annotated[str, typer.Argument(metavar="DIGEST|program", help="Or the program's own.")],
+    workflow: Workflow = "refunds",
+) -> None:
     """The instructions of one version, as they are sent."""
     with opened():
-        print(prompts.find(workflow, digest).instructions)
+        print(prompts.instructions(workflow, None if digest == "program" else digest))
 
 
 @prompt_app.command("write")
@@ -124,8 +131,10 @@ def prompt_write(
 ) -> None:
     """Register a version; nothing uses it until it is chosen."""
     with opened() as settings:
-        digest = prompts.write(workflow, file.read(), reason, actor=people.find(as_), settings=settings)
-        print(digest)
+        written = prompts.write(workflow, file.read(), reason, actor=people.find(as_), settings=settings)
+        print(written.digest)
+        if written.already:
+            print(written.already, file=sys.stderr)
 
 
 @prompt_app.command("choose")

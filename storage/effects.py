@@ -188,17 +188,22 @@ def last_sent(session: Session, *, effect_ids: Sequence[UUID]) -> datetime | Non
 def messages(
     session: Session, *, limit: int, below: UUID | None = None
 ) -> Sequence[tuple[Effect, int, Receipt | None]]:
-    """The messages planned before the effect `below`, the newest first, each with its case's number and its receipt."""
+    """The messages after the effect `below`, the latest sent first (one that was not sent counts from its plan), each
+    with its case's number and its receipt."""
+    at = func.coalesce(col(Receipt.at), col(Effect.planned_at))
     statement = (
         select(Effect, Case.number, Receipt)
         .join(Case, col(Case.id) == col(Effect.case_id))
         .outerjoin(Receipt, col(Receipt.effect_id) == col(Effect.id))
         .where(col(Effect.message).is_(True))
-        .order_by(col(Effect.id).desc())
+        .order_by(at.desc(), col(Effect.id).desc())
         .limit(limit)
     )
     if below is not None:
-        statement = statement.where(col(Effect.id) < below)
+        receipts = select(at).select_from(Effect).outerjoin(Receipt, col(Receipt.effect_id) == col(Effect.id))
+        last = session.exec(receipts.where(Effect.id == below)).first()
+        if last is not None:
+            statement = statement.where((at < last) | ((at == last) & (col(Effect.id) < below)))
     return [(effect, number, receipt) for effect, number, receipt in session.exec(statement).all()]
 
 

@@ -125,6 +125,7 @@ def test_the_story_of_a_case_tells_who_found_what_and_what_a_look_up_said(visit:
     assert "Another finding recorded: nothing is settled" in told
     assert "In place of the finding of Lead: to be sent again with the same key" in told
     assert "Found: applied as R-1" in told
+    assert "Times are UTC." in told
     assert "Verdict:" not in told.split("First finding recorded")[1]
 
 

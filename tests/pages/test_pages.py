@@ -328,6 +328,19 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_is_sent(visit: Visit,
     assert cases.listed(sqlite_store.lead) == []
 
 
+def test_everything_that_is_wrong_is_marked_at_once(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    fill(at, customer="Nora", claimed_amount_minor="1e3", email="no address")
+    select(at, "currency", "EUR")
+
+    at.button(key="submit.send").click().run()
+
+    shown = words(at)
+    assert "Please fill this in." in shown
+    assert "rite the amount with digits and a decimal point only" in shown
+    assert "rite one e-mail address such as name@example.com" in shown
+
+
 def test_an_amount_wants_its_currency(visit: Visit, sqlite_store: Store) -> None:
     at = visit("submit", sqlite_store.submitter)
     fill(at, customer="Nora", message="Broken.", claimed_amount_minor="10.00")
