@@ -32,7 +32,6 @@ from core import (
     operating,
     people,
     reconcile,
-    seeding,
     settling,
     submissions,
     verify,
@@ -49,7 +48,6 @@ from core.terminal import print_json as _print
 from core.terminal import refusals as _refusals
 from core.terminal import refuse as _refuse
 from core.trials import scratch
-from core.worker import Worker
 from storage import database
 
 app = typer.Typer(
@@ -97,6 +95,8 @@ def init() -> None:
 @app.command()
 def demo() -> None:
     """Fill an empty installation with demo people and demo cases; the people are plainly invented."""
+    from core import seeding
+
     with _opened(create=True) as settings:
         seeded = seeding.seed(settings)
         print(f"{seeded} demo cases are there." if seeded else "There are people already: nothing was added.")
@@ -109,6 +109,8 @@ def serve(
     """Serve the console and work on cases, on the loopback port COUNTERSIGN_PORT."""
     with _opened(create=demo_) as settings:
         if demo_:
+            from core import seeding
+
             seeding.seed(settings)
     # The server takes this process over, so that a signal to it is a signal to the server.
     os.execv(sys.executable, [sys.executable, "-m", "app"])
@@ -122,6 +124,8 @@ def worker(
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="With --until-idle: at most.")] = 600,
 ) -> None:
     """Work on cases without a console; SIGTERM drains."""
+    from core.worker import Worker  # The client of the models comes with it, which takes longer to load than most here.
+
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

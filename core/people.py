@@ -4,6 +4,7 @@ Passwords are hashed with argon2id (RFC 9106's second recommendation, the librar
 random bits; the store holds only their digest. Role and activity are read from the store at every action.
 """
 
+import base64
 import hashlib
 import re
 import secrets
@@ -14,6 +15,7 @@ from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
@@ -28,14 +30,12 @@ EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,180}", re.ASCII)
 SHORTEST_PASSWORD = 10
 GONE = "There is no such person any more."
 _hasher = PasswordHasher()
-# Checked when there is no such person, so that the answer takes as long and tells nothing.
-_nobody = _hasher.hash(secrets.token_hex(16))
 
 
 def use_hasher(hasher: PasswordHasher) -> None:
     """Hash with these costs from now on: tests use cheap ones."""
-    global _hasher, _nobody
-    _hasher, _nobody = hasher, hasher.hash(secrets.token_hex(16))
+    global _hasher  # noqa: PLW0603 - one way of hashing per process.
+    _hasher = hasher
 
 
 def add(
@@ -127,7 +127,7 @@ def sign_in(email: str, password: str, *, settings: Settings, now: datetime | No
         person = people.by_email(session, email=email)
     known = person is not None and person.active and person.password_hash is not None
     try:
-        _hasher.verify(person.password_hash if known and person and person.password_hash else _nobody, password)
+        _hasher.verify(person.password_hash if known and person and person.password_hash else _nobodys(), password)
     except (VerificationError, InvalidHashError):
         return None
     if not known or person is None:
@@ -146,6 +146,15 @@ def sign_in(email: str, password: str, *, settings: Settings, now: datetime | No
         session.flush()
         moves.note(session, [Note("signed_in", Actor("person", str(person.id)))], now=now)
     return cookie
+
+
+def _nobodys() -> str:
+    """Checked when there is no such person, so that the answer takes as long and tells nothing: a hash with the costs
+    of our own, and of no password."""
+    one = _hasher
+    ends = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (one.salt_len, one.hash_len))
+    costs = f"m={one.memory_cost},t={one.time_cost},p={one.parallelism}"
+    return "$".join(["", "argon2id", f"v={ARGON2_VERSION}", costs, *ends])
 
 
 def behind(cookie: str, *, settings: Settings, now: datetime | None = None) -> Who | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def tables_of(connection: Connection) -> list[str]:
 
 def head() -> str:
     """The revision that this program's tables are."""
-    found = ScriptDirectory.from_config(_config(None)).get_current_head()
+    found = _scripts().get_current_head()
     assert found is not None
     return found
 
@@ -144,7 +145,13 @@ def revision_of(connection: Connection) -> str | None:
 
 
 def _known() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    """The migrations of this program, read once: a process may open many stores."""
+    return ScriptDirectory.from_config(_config(None))
 
 
 def _config(connection: Connection | None) -> Config:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from pages.parts.access import COOKIE
 from tests.browser.serving import Server, serving
 
 HOLD_SECONDS = 2
@@ -30,16 +31,22 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visitor:
-    """One browser profile with one tab."""
+    """One tab of a browser profile."""
 
-    def __init__(self, context: BrowserContext, base: str) -> None:
-        self.context, self.base = context, base
+    def __init__(self, context: BrowserContext, base: str, name: str = "") -> None:
+        self.context, self.base, self.name = context, base, name
         self.page: Page = context.new_page()
         self.outside: list[str] = []
         self.errors: list[str] = []
         context.on("request", self._saw)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.set_default_timeout(15_000)
+
+    def close(self) -> None:
+        """Leave the profile as the next tab may find it."""
+        self.context.remove_listener("request", self._saw)
+        self.context.set_offline(False)
+        self.page.close()
 
     def _saw(self, request: object) -> None:
         url = str(getattr(request, "url", ""))
@@ -61,31 +68,70 @@ class Visitor:
         self.page.goto(path)
         return self.settle()
 
-    def sign_in(self, name: str, path: str = "/") -> Page:
-        """Sign in with a demo account, on the way to a page."""
+    def sign_in(self, path: str = "/") -> Page:
+        """Be on this page, signed in by the button of one's demo account if this profile is not already."""
+        if any(one.get("name") == COOKIE for one in self.context.cookies()):
+            return self.open(path)
         self.page.goto(path)
-        self.page.get_by_role("button", name=name).click()
+        self.page.get_by_role("button", name=self.name).click()
         return self.settle()
 
 
+Visitors = Callable[[str], Visitor]
+
+
+@pytest.fixture(scope="module")
+def profiles(chromium: Browser, server: Server) -> Iterator[Callable[[str], BrowserContext]]:
+    """The browser profile of each demo person, who stays signed in from test to test, as people do: every sign-in
+    loads and runs the whole console anew, for seconds."""
+    made: dict[str, BrowserContext] = {}
+
+    def of(name: str) -> BrowserContext:
+        if name not in made:
+            made[name] = profile(chromium, server)
+        return made[name]
+
+    yield of
+    for context in made.values():
+        context.close()
+
+
+def profile(chromium: Browser, server: Server) -> BrowserContext:
+    return chromium.new_context(viewport={"width": 1280, "height": 900}, base_url=server.base, accept_downloads=True)
+
+
 @pytest.fixture
-def visitors(chromium: Browser, server: Server) -> Iterator[Callable[[], Visitor]]:
+def visitors(server: Server, profiles: Callable[[str], BrowserContext]) -> Iterator[Visitors]:
+    """A tab for the demo person of this name."""
     made: list[Visitor] = []
 
-    def make() -> Visitor:
-        context = chromium.new_context(
-            viewport={"width": 1280, "height": 900}, base_url=server.base, accept_downloads=True
-        )
-        made.append(Visitor(context, server.base))
+    def visitor(name: str) -> Visitor:
+        made.append(Visitor(profiles(name), server.base, name))
         return made[-1]
 
-    yield make
-    for visitor in made:
-        visitor.context.close()
-    assert [url for visitor in made for url in visitor.outside] == []
-    assert [error for visitor in made for error in visitor.errors] == []
+    yield visitor
+    close_well(made)
 
 
 @pytest.fixture
-def visitor(visitors: Callable[[], Visitor]) -> Visitor:
-    return visitors()
+def strangers(chromium: Browser, server: Server) -> Iterator[Visitors]:
+    """A tab of a profile of its own, in which nobody has signed in yet."""
+    made: list[Visitor] = []
+
+    def visitor(name: str) -> Visitor:
+        made.append(Visitor(profile(chromium, server), server.base, name))
+        return made[-1]
+
+    yield visitor
+    contexts = [one.context for one in made]
+    close_well(made)
+    for context in contexts:
+        context.close()
+
+
+def close_well(made: list[Visitor]) -> None:
+    """Close the tabs, none of which may have asked anything of the world outside or met an error."""
+    for one in made:
+        one.close()
+    assert [url for one in made for url in one.outside] == []
+    assert [error for one in made for error in one.errors] == []

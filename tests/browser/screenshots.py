@@ -131,10 +131,10 @@ def _take(browser: Browser, server: Server, scheme: str, size: str) -> Iterator[
             color_scheme="dark" if scheme == "dark" else "light",
             timezone_id="Europe/Paris",
         )
-        visitor = Visitor(context, server.base)
+        visitor = Visitor(context, server.base, shot.who)
         visitor.page.set_default_timeout(40_000)
         if shot.who:
-            visitor.sign_in(shot.who, shot.path)
+            visitor.sign_in(shot.path)
             shot.prepare(visitor)
         else:
             visitor.page.goto(shot.path)

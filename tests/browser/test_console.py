@@ -1,31 +1,62 @@
 """The main job in a real browser, from the form to the rollback, and what only a browser shows."""
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visitor
+from core import installation, people, submissions
+from core.settings import Settings
+from core.workflows.refunds import Order, RefundRequest
+from storage import database
+from tests.browser.conftest import HOLD_SECONDS, Visitor, Visitors
 from tests.browser.serving import Server
+from tests.core import drive
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 MESSAGE = "The lamp from order {order} arrived broken in two pieces. Please refund the 49.90 EUR that I paid."
+Waiting = Callable[[str], str]
 NASTY = "![x](http://beacon.example/p.png) <img src=http://beacon.example/q.png onerror=alert(1)> [link](http://beacon.example)"
 
 
-def test_a_case_goes_from_the_form_to_the_receiver_and_back(visitors: Callable[[], Visitor]) -> None:
-    sam, rita, leo = visitors(), visitors(), visitors()
+@pytest.fixture
+def waiting(server: Server) -> Iterator[Waiting]:
+    """Makes a case about this order that waits for review, and returns its number. The form itself is the matter of the
+    tests that fill it in."""
+    settings = Settings(home=server.home, hold_seconds=HOLD_SECONDS)
+
+    def make(order: str) -> str:
+        body = RefundRequest(
+            customer="Nora Nobody",
+            message=MESSAGE.format(order=order),
+            orders=[Order(id=order, status="delivered", currency="EUR")],
+        )
+        made = submissions.submit(body, actor=people.find("sam@demo.example"), settings=settings)
+        deadline = time.monotonic() + 20
+        while (state := drive.case(made.case_id).state) != "waiting_for_review":
+            assert time.monotonic() < deadline, state
+            time.sleep(0.05)
+        return str(made.number)
+
+    installation.open_(settings, create=False)
+    yield make
+    database.use(None)
+
+
+def test_a_case_goes_from_the_form_to_the_receiver_and_back(visitors: Visitors) -> None:
+    sam, rita, leo = visitors("Sam Sample"), visitors("Rita Reviewer"), visitors("Leo Lead")
 
     # The submitter sends the form and watches the case reach review, without a reload.
-    page = sam.sign_in("Sam Sample", "/submit")
+    page = sam.sign_in("/submit")
     number = submit(sam, order="BR-1001", message=MESSAGE.format(order="BR-1001"))
     expect(page.get_by_role("heading", name=f"Case {number}")).to_be_visible()
     expect(page.get_by_text("Waiting for review").first).to_be_visible()
 
     # The reviewer edits the amount, checks the edit, approves it, and sees it leave after the hold.
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+    page = rita.sign_in(f"/review?case={number}")
     expect(page.get_by_label("Amount", exact=True)).to_have_value("49.90")
     page.get_by_label("Amount", exact=True).fill("20.00")
     choose(page, "Verdict", "Refund in part")
@@ -39,7 +70,7 @@ def test_a_case_goes_from_the_form_to_the_receiver_and_back(visitors: Callable[[
     expect(page.get_by_text("Completed").first).to_be_visible(timeout=20_000)
 
     # The lead rolls it back and finds every step in the timeline.
-    page = leo.sign_in("Leo Lead", f"/rollback?case={number}")
+    page = leo.sign_in(f"/rollback?case={number}")
     expect(page.get_by_text("Take back 20.00 EUR from", exact=False).first).to_be_visible()
     page.get_by_label("Why it is rolled back").fill("Credited to the wrong order.")
     page.get_by_role("button", name=f"Roll case {number} back").click()
@@ -68,13 +99,11 @@ def test_a_case_goes_from_the_form_to_the_receiver_and_back(visitors: Callable[[
 
 
 def test_a_deep_link_as_the_first_request_after_a_restart_meets_the_sign_in_and_comes_back(
-    server: Server, visitors: Callable[[], Visitor]
+    server: Server, waiting: Waiting, strangers: Visitors
 ) -> None:
-    sam = visitors()
-    sam.sign_in("Sam Sample", "/submit")
-    number = submit(sam, order="BR-1002", message=MESSAGE.format(order="BR-1002"))
+    number = waiting("BR-1002")
     server.restart()
-    rita = visitors()
+    rita = strangers("Rita Reviewer")
 
     rita.page.goto(f"/review?case={number}")
 
@@ -85,11 +114,12 @@ def test_a_deep_link_as_the_first_request_after_a_restart_meets_the_sign_in_and_
     expect(rita.page.get_by_role("heading", name=f"Case {number}")).to_be_visible()
 
 
-def test_ctrl_enter_in_a_text_field_approves_with_the_text_that_was_just_typed(visitors: Callable[[], Visitor]) -> None:
-    sam, rita = visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
-    number = submit(sam, order="BR-1003", message=MESSAGE.format(order="BR-1003"))
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+def test_ctrl_enter_in_a_text_field_approves_with_the_text_that_was_just_typed(
+    waiting: Waiting, visitors: Visitors
+) -> None:
+    rita = visitors("Rita Reviewer")
+    number = waiting("BR-1003")
+    page = rita.sign_in(f"/review?case={number}")
 
     reply = page.get_by_label("Reply", exact=True)
     reply.click()
@@ -104,13 +134,11 @@ def test_ctrl_enter_in_a_text_field_approves_with_the_text_that_was_just_typed(v
     ).to_be_visible()
 
 
-def test_a_held_ctrl_enter_decides_one_case_and_no_other(visitors: Callable[[], Visitor]) -> None:
-    sam, rita = visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
-    first = submit(sam, order="BR-1004", message=MESSAGE.format(order="BR-1004"))
-    sam.open("/submit")
-    second = submit(sam, order="BR-1005", message=MESSAGE.format(order="BR-1005"))
-    page = rita.sign_in("Rita Reviewer", f"/review?case={first}")
+def test_a_held_ctrl_enter_decides_one_case_and_no_other(waiting: Waiting, visitors: Visitors) -> None:
+    rita = visitors("Rita Reviewer")
+    first = waiting("BR-1004")
+    second = waiting("BR-1005")
+    page = rita.sign_in(f"/review?case={first}")
 
     for _ in range(12):
         page.keyboard.press("Control+Enter")
@@ -125,11 +153,10 @@ def test_a_held_ctrl_enter_decides_one_case_and_no_other(visitors: Callable[[], 
     expect(page.get_by_text("Waiting for review").first).to_be_visible()
 
 
-def test_an_approval_is_taken_back_inside_the_hold(visitors: Callable[[], Visitor]) -> None:
-    sam, rita = visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
-    number = submit(sam, order="BR-1006", message=MESSAGE.format(order="BR-1006"))
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+def test_an_approval_is_taken_back_inside_the_hold(waiting: Waiting, visitors: Visitors) -> None:
+    rita = visitors("Rita Reviewer")
+    number = waiting("BR-1006")
+    page = rita.sign_in(f"/review?case={number}")
 
     page.get_by_role("button", name="Approve").click()
     page.get_by_role("button", name="Take back").click()
@@ -138,11 +165,10 @@ def test_an_approval_is_taken_back_inside_the_hold(visitors: Callable[[], Visito
     expect(page.get_by_role("button", name="Approve")).to_be_visible()
 
 
-def test_ctrl_enter_in_the_panel_rejects_and_does_not_approve(visitors: Callable[[], Visitor]) -> None:
-    sam, rita = visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
-    number = submit(sam, order="BR-1007", message=MESSAGE.format(order="BR-1007"))
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+def test_ctrl_enter_in_the_panel_rejects_and_does_not_approve(waiting: Waiting, visitors: Visitors) -> None:
+    rita = visitors("Rita Reviewer")
+    number = waiting("BR-1007")
+    page = rita.sign_in(f"/review?case={number}")
 
     press(page, "Reject", "x")
     page.get_by_label("Why", exact=True).click()
@@ -156,13 +182,14 @@ def test_ctrl_enter_in_the_panel_rejects_and_does_not_approve(visitors: Callable
     expect(story.get_by_text("Approved", exact=False)).to_have_count(0)
 
 
-def test_a_tab_that_was_cut_off_finds_the_case_decided_and_offers_no_approval(visitors: Callable[[], Visitor]) -> None:
-    sam, rita, leo = visitors(), visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
-    number = submit(sam, order="BR-1008", message=MESSAGE.format(order="BR-1008"))
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+def test_a_tab_that_was_cut_off_finds_the_case_decided_and_offers_no_approval(
+    waiting: Waiting, visitors: Visitors
+) -> None:
+    rita, leo = visitors("Rita Reviewer"), visitors("Leo Lead")
+    number = waiting("BR-1008")
+    page = rita.sign_in(f"/review?case={number}")
     rita.context.set_offline(True)  # Her tab hears nothing of what the lead does.
-    leo.sign_in("Leo Lead", f"/review?case={number}")
+    leo.sign_in(f"/review?case={number}")
     press(leo.page, "Reject", "x")
     leo.page.get_by_label("Why", exact=True).fill("The lead was faster")
     leo.page.get_by_role("button", name="Reject").last.click()
@@ -175,13 +202,13 @@ def test_a_tab_that_was_cut_off_finds_the_case_decided_and_offers_no_approval(vi
     expect(page.get_by_role("button", name="Approve")).to_have_count(0)
 
 
-def test_what_a_customer_writes_is_shown_and_never_run(visitors: Callable[[], Visitor]) -> None:
-    sam, rita = visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
+def test_what_a_customer_writes_is_shown_and_never_run(visitors: Visitors) -> None:
+    sam, rita = visitors("Sam Sample"), visitors("Rita Reviewer")
+    sam.sign_in("/submit")
     words = f"{NASTY} {MESSAGE.format(order='BR-1009')}"
     number = submit(sam, order="BR-1009", message=words, customer="**Bob** ![y](http://beacon.example/r.png)")
 
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+    page = rita.sign_in(f"/review?case={number}")
 
     expect(page.get_by_text("![x](http://beacon.example/p.png)", exact=False).first).to_be_visible()
     expect(page.get_by_text("**Bob** ![y](http://beacon.example/r.png)", exact=False).first).to_be_visible()
@@ -192,8 +219,9 @@ def test_what_a_customer_writes_is_shown_and_never_run(visitors: Callable[[], Vi
     assert page.locator("img[src*=beacon], a[href*=beacon]").count() == 0
 
 
-def test_a_draft_outlives_a_reload_and_double_clicks_make_one_case(visitor: Visitor) -> None:
-    page = visitor.sign_in("Tilda Template", "/submit")
+def test_a_draft_outlives_a_reload_and_double_clicks_make_one_case(visitors: Visitors) -> None:
+    visitor = visitors("Tilda Template")
+    page = visitor.sign_in("/submit")
     page.get_by_label("Customer", exact=True).fill("Dora Draft")
     page.get_by_label("Customer", exact=True).blur()
     visitor.settle()
@@ -214,8 +242,9 @@ def test_a_draft_outlives_a_reload_and_double_clicks_make_one_case(visitor: Visi
     assert sum("vase is broken" in cell for cell in cells) == 1
 
 
-def test_signing_out_ends_the_session_in_other_tabs_too(visitor: Visitor) -> None:
-    visitor.sign_in("Sam Sample")
+def test_signing_out_ends_the_session_in_other_tabs_too(strangers: Visitors) -> None:
+    visitor = strangers("Sam Sample")
+    visitor.sign_in()
     other = visitor.context.new_page()
     other.goto("/")
     expect(other.get_by_role("heading", name="Inbox")).to_be_visible()

@@ -1,12 +1,12 @@
 """PostgreSQL goes away under open pages: each says so by itself, what was typed stays, and all goes on afterwards."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import Visitors
 from tests.browser.serving import Server, serving
 from tests.browser.test_console import MESSAGE, submit
 from tests.conftest import postgres_database
@@ -28,16 +28,18 @@ def server(tmp_path_factory: pytest.TempPathFactory, postgres_server: str, postg
 
 
 @pytest.mark.timeout(300)
-def test_open_pages_outlive_an_outage_with_what_was_typed(visitors: Callable[[], Visitor], server: Server) -> None:
-    sam, rita, leo, late = visitors(), visitors(), visitors(), visitors()
-    sam.sign_in("Sam Sample", "/submit")
+def test_open_pages_outlive_an_outage_with_what_was_typed(
+    visitors: Visitors, strangers: Visitors, server: Server
+) -> None:
+    sam, rita, leo, late = visitors("Sam Sample"), visitors("Rita Reviewer"), visitors("Leo Lead"), strangers("nobody")
+    sam.sign_in("/submit")
     number = submit(sam, order="BR-2001", message=MESSAGE.format(order="BR-2001"))
     form = sam.open("/submit")
     form.get_by_label("Customer", exact=True).fill("Nora Nobody")
     form.get_by_label("Message", exact=True).fill("The second one is broken too.")
-    page = rita.sign_in("Rita Reviewer", f"/review?case={number}")
+    page = rita.sign_in(f"/review?case={number}")
     page.get_by_label("Amount", exact=True).fill("20.00")
-    idle = leo.sign_in("Leo Lead", "/")
+    idle = leo.sign_in("/")
 
     with breaking.shut(server.env["COUNTERSIGN_DATABASE_URL"]):
         for one in (idle, page, form):

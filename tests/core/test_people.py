@@ -1,8 +1,11 @@
 """People and sign-ins: what is accepted, what ends a sign-in, and that a wrong password tells nothing."""
 
 from datetime import timedelta
+from typing import Literal
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from sqlmodel import select
 
 from core import clock, errors, people
@@ -24,6 +27,27 @@ def test_a_person_signs_in_and_is_who_they_are(store: Store) -> None:
 @pytest.mark.parametrize(("email", "password"), [("rev@test.example", "wrong"), ("nobody@test.example", "wrong")])
 def test_a_wrong_password_and_an_unknown_person_get_the_same_answer(store: Store, email: str, password: str) -> None:
     assert people.sign_in(email, password, settings=store.settings) is None
+
+
+def test_an_unknown_person_costs_as_much_as_a_wrong_password(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    class Watched(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+            checked.append(str(hash))
+            return super().verify(hash, password)
+
+    ours = people._hasher
+    monkeypatch.setattr(people, "_hasher", Watched.from_parameters(extract_parameters(ours.hash("any"))))
+    for email in ("rev@test.example", "nobody@test.example"):
+        assert people.sign_in(email, "wrong", settings=sqlite_store.settings) is None
+
+    known, unknown = map(extract_parameters, checked)
+    assert known == unknown
+    with pytest.raises(VerifyMismatchError):  # And not a complaint about its form, which would come at once.
+        ours.verify(checked[1], "wrong")
 
 
 def test_the_store_holds_neither_the_password_nor_the_cookie(sqlite_store: Store) -> None:
