@@ -170,7 +170,8 @@ async def livez(_request: Request) -> JSONResponse:
 
 
 async def readyz(_request: Request) -> JSONResponse:
-    """Whether people can work: database, migrations, the worker's last tick, the lanes; 503 with the reasons if not."""
+    """Whether people can work: database, migrations, the worker's last tick; 503 with the reasons if not. A lane that
+    is stopped is told of, and is no reason."""
     body, reasons = await anyio.to_thread.run_sync(_readiness)
     body = {"ready": not reasons, "reasons": reasons, **body}
     return JSONResponse(body, status_code=503 if reasons else 200)

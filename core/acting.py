@@ -79,8 +79,11 @@ def act(
             reason = may(acting.actor, act, acting.papers.what)
             if reason is not None:
                 raise errors.Forbidden(reason)
-            if place_of(case) not in places or version not in (None, case.version):
+            if version not in (None, case.version):
                 raise stale(session, case)
+            if place_of(case) not in places:
+                where = subject.STATE_WORDS[State(case.state)]
+                raise errors.Stale(f"Case {case.number} is {where}, where this cannot be done. Nothing was changed.")
             message = do(acting)
             tried.append(Done(case.id, case.number, case.state, case.step, case.outcome, case.version, message))
             return tried[-1]

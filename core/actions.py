@@ -206,7 +206,8 @@ def _tells_only(wanted: Sequence[workflow.Effect]) -> bool:
 
 def _leaves(d: _Deciding) -> str:
     if d.settings.hold_seconds:
-        return f"It leaves in {d.settings.hold_seconds:g} seconds; until then it can be taken back."
+        unit = "second" if d.settings.hold_seconds == 1 else "seconds"
+        return f"It leaves in {d.settings.hold_seconds:g} {unit}; until then it can be taken back."
     return "It leaves now."
 
 

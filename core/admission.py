@@ -442,7 +442,7 @@ def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] |
 
 
 def how_shut(name: str | None) -> str:
-    """ "stopped" or "paused"; empty while this lane lets everything out, or is not known."""
+    """What this lane is now, stopped or paused; empty while it lets everything out, or is not known."""
     with database.reading() as session:
         row = lanes.get(session, name=name) if name else None
     if row is None or (row.stopped_at is None and row.paused_at is None):

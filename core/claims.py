@@ -479,17 +479,12 @@ def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
     """Escalate cases that nobody moved by their deadline. Returns how many."""
     with database.transaction() as session:
         shut = admission.why_shut(session, MODEL, settings, now)
-        wanted = [
-            Move(
-                case,
-                Verb.EXPIRE,
-                lifecycle.ESCALATED_REVIEW,
-                SYSTEM,
-                {"deadline": case.deadline_at.isoformat() if case.deadline_at else None},
-                {"reason": _too_late(case, shut), "category": "deadline"},
-            )
-            for case in cases.overdue(session, now=now, limit=limit)
-        ]
+        wanted = []
+        for case in cases.overdue(session, now=now, limit=limit):
+            reason = _too_late(case, shut)
+            facts = {"deadline": case.deadline_at.isoformat() if case.deadline_at else None, "said": reason}
+            put = {"reason": reason, "category": "deadline"}
+            wanted.append(Move(case, Verb.EXPIRE, lifecycle.ESCALATED_REVIEW, SYSTEM, facts, put))
         moves.move(session, wanted, now=now)
         return len(wanted)
 

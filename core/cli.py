@@ -66,7 +66,18 @@ app.add_typer(operating.prompt_app, name="prompt")
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        app()
+    finally:
+        _end_quietly()
+
+
+def _end_quietly() -> None:
+    """Write what is left; whoever reads may have had enough, such as `head`, and is not told about it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 # --- The installation -----------------------------------------------------------------------------------------------

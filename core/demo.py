@@ -25,6 +25,7 @@ PEOPLE: tuple[DemoPerson, ...] = (
     DemoPerson("tilda@demo.example", "Tilda Template", "submitter"),
     DemoPerson("rita@demo.example", "Rita Reviewer", "reviewer"),
     DemoPerson("leo@demo.example", "Leo Lead", "lead"),
+    DemoPerson("lola@demo.example", "Lola Lead", "lead"),  # Settling what is in doubt takes two.
     DemoPerson("ada@demo.example", "Ada Admin", "administrator"),
 )
 

@@ -1,6 +1,6 @@
 """Effects in doubt: which there are, whose turn it is, since when, what is known, and looking them up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,12 +14,12 @@ from core.moves import Note
 from core.outcomes import Receipt
 from core.people import fresh
 from core.permissions import Act, What, Who, may
-from core.receivers import Receiver
+from core.receivers import Receiver, Searchable
 from core.settings import Settings
 from storage import cases, database
 from storage import effects as effect_rows
 from storage import people as people_rows
-from storage.tables import Case, Effect
+from storage.tables import Attempt, Case, Effect
 
 log = structlog.get_logger()
 
@@ -28,7 +28,8 @@ MOST = 200
 
 @dataclass(frozen=True)
 class Doubt:
-    """One effect of which nobody knows whether it was applied; a lead owns it."""
+    """One effect of which nobody knows whether it was applied. A lead owns it, or while it is `sending` the worker, who
+    sends it again with the same key."""
 
     case_id: UUID
     number: int
@@ -46,44 +47,64 @@ class Doubt:
     can_resend: bool
     not_applied_from: datetime | None  # Until then it may still be under way; None: it is past.
     first_finding: str  # What a first lead found, and who; empty: nobody yet.
+    state: str  # in_doubt or sending
+    next_try: datetime | None  # When it is due to be sent again; None: now, or nobody knows.
 
     def as_json(self) -> dict[str, object]:
         return {
             "case": self.number, "id": str(self.case_id), "version": self.version, "kind": self.kind,
             "receiver": self.receiver, "key": self.key, "sentence": self.sentence, "amount": self.amount,
-            "owner": "a lead", "since": self.since.isoformat(), "reason": self.reason,
+            "state": self.state, "owner": self.owner, "since": self.since.isoformat(), "reason": self.reason,
             "last_answer": self.last_answer, "tries": self.tries,
             "resend_until": self.resend_until.isoformat() if self.resend_until else None,
             "can_resend": self.can_resend,
             "not_applied_from": self.not_applied_from.isoformat() if self.not_applied_from else None,
             "first_finding": self.first_finding,
+            "next_try": self.next_try.isoformat() if self.next_try else None,
         }  # fmt: skip
+
+    @property
+    def owner(self) -> str:
+        """Whose turn it is."""
+        return "a lead" if self.state == "in_doubt" else "the worker"
 
 
 @outage.remembered
 def listed(actor: Who | None, now: datetime | None = None) -> list[Doubt]:
-    """The effects in doubt, the oldest first, at most `MOST` of `count`. `actor` is None on the host's command line;
-    who may not see lanes sees none."""
+    """The effects in doubt, the oldest first, and after them those that were sent and are not clear yet; of each at
+    most `MOST` of `count`. `actor` is None on the host's command line; who may not see lanes sees none."""
     moment = now or clock.now()
-    found: list[Doubt] = []
     with database.reading() as session:
         if actor is not None and may(fresh(session, actor), Act.SEE_LANES) is not None:
-            return found
-        for effect, case in effect_rows.in_doubt(session, limit=MOST):
-            quiet_from = effects.quiet_from(session, [effect])
-            own = [one for one in cases.attempts(session, case_id=case.id) if one.effect_id == effect.id]
-            found.append(
-                Doubt(
-                    case.id, case.number, case.version, effect.kind, effect.receiver, effect.key, effect.sentence,
-                    money.show(effect.amount_minor, effect.currency) if effect.amount_minor else "",
-                    case.since, case.reason or "", (own[-1].error or own[-1].kind) if own else "",
-                    effect.attempts, effect.send_before,
-                    effect.send_before is not None and moment < effect.send_before,
-                    quiet_from if quiet_from and moment < quiet_from else None,
-                    _first_finding(session, case),
-                )
-            )  # fmt: skip
-    return found
+            return []
+        found = [*effect_rows.in_doubt(session, limit=MOST), *effect_rows.unclear(session, limit=MOST)]
+        return [_doubt(session, effect, case, moment) for effect, case in found]
+
+
+def _doubt(session: Session, effect: Effect, case: Case, now: datetime) -> Doubt:
+    own = [one for one in cases.attempts(session, case_id=case.id) if one.effect_id == effect.id]
+    quiet_from = effects.quiet_from(session, [effect])
+    is_sending = effect.state == "sending"
+    return Doubt(
+        case_id=case.id,
+        number=case.number,
+        version=case.version,
+        kind=effect.kind,
+        receiver=effect.receiver,
+        key=effect.key,
+        sentence=effect.sentence,
+        amount=money.show(effect.amount_minor, effect.currency) if effect.amount_minor else "",
+        since=(effect.first_sent_at or case.since) if is_sending else case.since,
+        reason=case.reason or "",
+        last_answer=(own[-1].error or own[-1].kind) if own else "",
+        tries=effect.attempts,
+        resend_until=effect.send_before,
+        can_resend=effect.send_before is not None and now < effect.send_before,
+        not_applied_from=quiet_from if quiet_from and now < quiet_from else None,
+        first_finding="" if is_sending else _first_finding(session, case),
+        state=effect.state,
+        next_try=case.due_at if is_sending and case.due_at and case.due_at > now else None,
+    )
 
 
 def _first_finding(session: Session, case: Case) -> str:
@@ -95,9 +116,9 @@ def _first_finding(session: Session, case: Case) -> str:
 
 @outage.remembered
 def count() -> int:
-    """How many effects are in doubt."""
+    """How many effects are in doubt, or were sent and are not clear yet."""
     with database.reading() as session:
-        return effect_rows.count_in_doubt(session)
+        return effect_rows.count_in_doubt(session) + effect_rows.count_unclear(session)
 
 
 def look_up(
@@ -115,14 +136,14 @@ def look_up(
     with database.reading() as session:
         case = cases.get(session, case_id=case_id)
         who = fresh(session, actor)
-        doubtful = [one for one in effect_rows.of_case(session, case_id=case_id) if case and one.state == "in_doubt"]
+        doubtful = unclear(effect_rows.of_case(session, case_id=case_id), cases.attempts(session, case_id=case_id))
     if case is None:
         raise errors.NotFound("There is no such case, or you may not see it.")
     why_not = may(who, Act.LOOK_UP, What(moves.place_of(case), case.submitted_by))
     if why_not is not None:
         raise errors.Forbidden(why_not)
     if not doubtful:
-        raise errors.ActionError(f"Nothing is in doubt in case {case.number}.")
+        raise errors.ActionError(f"Of all that case {case.number} sent it is known what became of it.")
     facts, taken = [], 0
     for one in doubtful:  # No transaction is open while a receiver is asked.
         found = _asked(receivers.get(one.receiver), one, settings)
@@ -150,10 +171,24 @@ def look_up(
         )  # fmt: skip
 
 
+def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt]) -> list[Effect]:
+    """Those of a case's effects of which nobody knows whether they were applied: in doubt, or sent again after a try
+    that may have been."""
+    unsure = {one.effect_id for one in attempts if one.kind in effect_rows.UNSURE and one.kind != "open"}
+    return [one for one in planned if one.state == "in_doubt" or (one.state == "sending" and one.id in unsure)]
+
+
+def can_be_asked(receiver: str, receivers: Mapping[str, Receiver]) -> bool:
+    """Whether this receiver can say what it holds."""
+    return isinstance(receivers.get(receiver), Searchable)
+
+
 def _asked(receiver: Receiver | None, one: Effect, settings: Settings) -> Receipt | dict[str, str]:
     """What the receiver holds with the key of this effect; else the fact that it does not, or why nobody knows."""
     if receiver is None:
         return {"found": "not asked", "why": "it is not connected here"}
+    if not isinstance(receiver, Searchable):
+        return {"found": "not asked", "why": "it cannot be asked what it was given"}
     if effects.is_elsewhere(one, settings):
         return {"found": "not asked", "why": "it has another address now than this was sent to"}
     try:

@@ -2,7 +2,7 @@
 
 CountersignError
 ├── ActionError        a person asked for something that cannot be done now; the message is fit to show
-│   ├── Stale          someone else moved the case first
+│   ├── Stale          someone else moved the case first, or it is where this cannot be done
 │   ├── KeyUsed        a submission key already made a case of another request
 │   ├── Forbidden      this person may not do this
 │   ├── NotFound       there is no such case, person or file
@@ -25,7 +25,7 @@ class ActionError(CountersignError):
 
 
 class Stale(ActionError):
-    """Somebody else moved the case first; the message says who and when."""
+    """Somebody else moved the case first, and the message says who and when; or it is where this cannot be done."""
 
 
 class KeyUsed(ActionError):

@@ -11,9 +11,9 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel
 
-from core import clock, lines, logs, money, outcomes, retry, workflow
+from core import clock, lines, logs, money, naming, outcomes, retry, workflow
 from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
-from core.receivers import Receiver, Sending
+from core.receivers import Receiver, Searchable, Sending
 from core.settings import MODEL
 from core.workflow import Prompt, Reversibility, Submission
 from storage import points
@@ -150,7 +150,8 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     if receiver is None:
         answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
     elif _promises_too_much(work, receiver):
-        reason = f"It was approved as something that can be taken back, and {receiver.name} takes nothing back."
+        reason = "It was approved as something that can be taken back, and "
+        reason += f"{naming.called(receiver.name)} takes nothing back."
         answer = _withheld("it could not be taken back")
         return Ran(work, Refused(f"{reason} It was not sent."), clock.now(), answer=answer)
     else:
@@ -197,7 +198,7 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
     That it does not know the key proves nothing: the request may still be under way (effects.md 3.9).
     """
     said = ""
-    if receiver is not None:
+    if receiver is not None and isinstance(receiver, Searchable):
         try:
             found = receiver.find(key=work.key)
         except Exception as error:  # Whatever the other side can do.

@@ -116,11 +116,12 @@ def _csv(text: str, model: type[BaseModel]) -> Iterator[tuple[int, Mapping[str, 
         raise errors.Incomplete(f"The file is not CSV: {error}.") from None
     columns = {**{name: name for name in model.model_fields}, **_money_columns(model)}
     unknown = [name for name in header if name not in columns]
-    if not header or unknown:
-        raise errors.Incomplete(
-            f"The first row must name the columns; {', '.join(repr(name[:40]) for name in unknown) or 'it is empty'} "
-            f"is not one of {', '.join(columns)}."
-        )
+    if not any(header):
+        raise errors.Incomplete(f"The file is empty: its first row must name the columns, out of {', '.join(columns)}.")
+    if unknown:
+        names = ", ".join(repr(name[:40]) for name in unknown)
+        are = "is not one" if len(unknown) == 1 else "are not some"
+        raise errors.Incomplete(f"The first row must name the columns; {names} {are} of {', '.join(columns)}.")
     number = 1
     while True:
         number += 1

@@ -1,5 +1,6 @@
 """What operators do from a terminal: lanes, effects in doubt, prompt versions."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -51,18 +52,22 @@ def lane_resume(name: Name, as_: As, reason: Reason) -> None:
 
 @doubt_app.command("list")
 def doubt_list(as_json: Json = False) -> None:
-    """Every effect in doubt: receiver, key, since when, what is known, what a first lead found. Two leads settle one
-    with `countersign settle`."""
+    """Every effect of which it is not known whether it was applied: receiver, key, since when, what is known, what a
+    first lead found. Two leads settle one in doubt with `countersign settle`; the others a worker sends again."""
     with opened():
         found, total = doubts.listed(None), doubts.count()
         if as_json:
             print_json([one.as_json() for one in found])
         elif not found:
-            print("No effect is in doubt.")
+            print("Of every effect that was sent it is known what became of it.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
             print(f"    key {one.key}, sent {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
+            if one.state == "sending":
+                again = f"at {one.next_try:%F %T} UTC" if one.next_try else "as soon as it can"
+                print(f"    not clear yet: a worker sends it again with the same key, {again}")
+                continue
             print(f"    first finding: {one.first_finding or 'nobody yet; two leads must find the same'}")
             if one.not_applied_from:
                 print(f"    may be under way; can be found not applied from {one.not_applied_from:%T} UTC on")
@@ -87,7 +92,7 @@ def doubt_lookup(id_: CaseId, as_: As, as_json: Json = False) -> None:
 
 @prompt_app.command("list")
 def prompt_list(workflow: Workflow = "refunds", as_json: Json = False) -> None:
-    """Every prompt version of a workflow, newest first; * is the one that was chosen."""
+    """Every prompt version of a workflow, newest first; * is the one in use, with its copies for other models."""
     with opened():
         found = prompts.listed(workflow, actor=None)
         if as_json:
@@ -97,18 +102,24 @@ def prompt_list(workflow: Workflow = "refunds", as_json: Json = False) -> None:
                 for one in found
             ])  # fmt: skip
         elif not found:
-            print("No prompt was used or written yet.")
+            print("No prompt was used or written yet; the program has its own.")
+        elif prompts.is_program_chosen(workflow) and not any(one.chosen for one in found):
+            print("* program       the program's own, not used yet")
         for one in [] if as_json else found:
             mark = "*" if one.chosen else " "
             whose = f"written by {one.written_by}: {one.why}" if one.written_by else "came with the program"
-            print(f"{mark} {one.digest[:12]}  {one.registered_at:%F %T}  {one.attempts} attempts  {whose}")
+            used = figures.show(one.attempts, "attempts")
+            print(f"{mark} {one.digest[:12]}  {one.registered_at:%F %T}  {one.model}  {used}  {whose}")
 
 
 @prompt_app.command("show")
-def prompt_show(digest: str, workflow: Workflow = "refunds") -> None:
+def prompt_show(
+    digest: Annotated[str, typer.Argument(metavar="DIGEST|program", help="Or the program's own.")],
+    workflow: Workflow = "refunds",
+) -> None:
     """The instructions of one version, as they are sent."""
     with opened():
-        print(prompts.find(workflow, digest).instructions)
+        print(prompts.instructions(workflow, None if digest == "program" else digest))
 
 
 @prompt_app.command("write")
@@ -120,8 +131,10 @@ def prompt_write(
 ) -> None:
     """Register a version; nothing uses it until it is chosen."""
     with opened() as settings:
-        digest = prompts.write(workflow, file.read(), reason, actor=people.find(as_), settings=settings)
-        print(digest)
+        written = prompts.write(workflow, file.read(), reason, actor=people.find(as_), settings=settings)
+        print(written.digest)
+        if written.already:
+            print(written.already, file=sys.stderr)
 
 
 @prompt_app.command("choose")

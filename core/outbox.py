@@ -31,7 +31,7 @@ class Letter:
 
 @outage.remembered
 def letters(actor: Who, *, limit: int, below: UUID | None = None) -> Sequence[Letter]:
-    """The messages planned before the one called `below`, the newest first; nothing for a submitter."""
+    """The messages that stand after the one called `below`, the latest sent first; nothing for a submitter."""
     with database.reading() as session:
         who = fresh(session, actor)
         if not who.active or who.role is Role.SUBMITTER:

@@ -25,6 +25,15 @@ LONGEST = 50_000  # Characters of instructions.
 
 
 @dataclass(frozen=True)
+class Written:
+    """A version that was asked to be registered. `already` says, in a sentence, that it was there before, and that
+    nothing was written; empty where it is new."""
+
+    digest: str
+    already: str = ""
+
+
+@dataclass(frozen=True)
 class Version:
     """One prompt version as people see it."""
 
@@ -46,11 +55,13 @@ def chosen(session: Session, workflow_name: str) -> PromptVersion | None:
 
 
 def listed(workflow_name: str, *, actor: Who | None) -> list[Version]:
-    """All versions of a workflow, newest first. Raises `Forbidden`. `actor` is None on the host's command line."""
+    """All versions of a workflow, newest first; chosen are the one that is used now and its copies for other models.
+    Raises `Forbidden`. `actor` is None on the host's command line."""
     _require(actor, Act.SEE_PROMPT)
-    _workflow(workflow_name)
+    kind = _workflow(workflow_name)
     with database.reading() as session:
         now = prompts.chosen(session, workflow=workflow_name)
+        used_now = now.instructions if now is not None else _program(session, kind)
         found = prompts.of_workflow(session, workflow=workflow_name)
         used = prompts.uses(session, digests=[one.digest for one in found])
         names = people_rows.names(session, ids=[one.written_by for one in found if one.written_by])
@@ -58,16 +69,38 @@ def listed(workflow_name: str, *, actor: Who | None) -> list[Version]:
         Version(
             one.digest, one.workflow, one.workflow_version, one.model, one.instructions, one.registered_at,
             names.get(one.written_by) if one.written_by else None, one.why,
-            now is not None and one.digest == now.digest, used.get(one.digest, 0),
+            one.instructions == used_now and one.workflow_version == kind.version, used.get(one.digest, 0),
         )
         for one in found
     ]  # fmt: skip
 
 
-def find(workflow_name: str, digest: str) -> PromptVersion:
-    """The one version whose digest begins so, eight letters or more. Raises `NotFound`."""
+def instructions(workflow_name: str, digest: str | None) -> str:
+    """Those of the one version whose digest begins so, eight letters or more; None: the program's own. Raises
+    `NotFound`."""
+    kind = _workflow(workflow_name)
     with database.reading() as session:
-        return _one(session, workflow_name, digest)
+        found = _program(session, kind) if digest is None else _one(session, kind.name, digest).instructions
+    if found is None:
+        raise errors.NotFound("The program's own prompt of this workflow can be shown when it was first used.")
+    return found
+
+
+def is_program_chosen(workflow_name: str) -> bool:
+    """Whether the program's own prompt is used, because nobody chose one, or that one."""
+    with database.reading() as session:
+        return prompts.chosen(session, workflow=workflow_name) is None
+
+
+def _program(session: Session, kind: workflow.Workflow[Any, Any]) -> str | None:
+    """The program's own instructions. They are the same for every case, so they are asked for with an empty request; of
+    a workflow that cannot do with one, as they were last used. None: they never were."""
+    empty: dict[str, Any] = {name: "" for name, field in kind.Request.model_fields.items() if field.is_required()}
+    try:
+        return kind.prompt(workflow.Submission(kind.Request.model_construct(**empty), clock.now())).instructions
+    except Exception:  # Whatever a team's own file does with what is not there.
+        found = prompts.of_workflow(session, workflow=kind.name)
+        return next((one.instructions for one in found if one.written_by is None), None)
 
 
 def _one(session: Session, workflow_name: str, digest: str) -> PromptVersion:
@@ -85,33 +118,43 @@ def write(
     actor: Who,
     settings: Settings,
     now: datetime | None = None,
-) -> str:
+) -> Written:
     """Register a version of these instructions for the model of the settings; nothing uses it until it is chosen.
-    Returns its digest; the same text again is the same version. Raises `Forbidden`, `Incomplete`."""
+    The same text again is the same version, and keeps its reason. Raises `Forbidden`, `Incomplete`."""
     kind, moment = _workflow(workflow_name), now or clock.now()
     instructions = acting.words(instructions, "prompt", LONGEST)
     why = acting.words(why, "reason", acting.LONGEST_NOTE)
     digest = workflow.prompt_version(kind, instructions, settings.model_name)
     with database.transaction() as session:
         _require_now(session, actor)
-        if prompts.get(session, digest=digest) is None:
-            session.add(
-                PromptVersion(
-                    digest=digest,
-                    workflow=kind.name,
-                    workflow_version=kind.version,
-                    model=settings.model_name,
-                    instructions=instructions,
-                    answer_schema=workflow.strict_schema(kind.Proposal),
-                    registered_at=moment,
-                    written_by=actor.id,
-                    why=why,
-                )
+        found = prompts.get(session, digest=digest)
+        if found is not None:
+            return Written(digest, _already(session, found))
+        session.add(
+            PromptVersion(
+                digest=digest,
+                workflow=kind.name,
+                workflow_version=kind.version,
+                model=settings.model_name,
+                instructions=instructions,
+                answer_schema=workflow.strict_schema(kind.Proposal),
+                registered_at=moment,
+                written_by=actor.id,
+                why=why,
             )
-            session.flush()
-            facts = {"workflow": kind.name, "prompt": digest}
-            moves.note(session, [Note("prompt_written", acting.by(actor), facts=facts)], now=moment)
-    return digest
+        )
+        session.flush()
+        facts = {"workflow": kind.name, "prompt": digest}
+        moves.note(session, [Note("prompt_written", acting.by(actor), facts=facts)], now=moment)
+    return Written(digest)
+
+
+def _already(session: Session, found: PromptVersion) -> str:
+    whose = "as the program's own."
+    if found.written_by:
+        names = people_rows.names(session, ids=[found.written_by])
+        whose = f"by {names.get(found.written_by, 'somebody')}: {found.why}"
+    return f"Nothing was written, and your reason was not kept: this very text is there already, {whose}"
 
 
 def choose(workflow_name: str, digest: str | None, why: str, *, actor: Who, now: datetime | None = None) -> None:

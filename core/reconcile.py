@@ -25,7 +25,7 @@ from core.executor import Ran, ToSend
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move, Note
 from core.outcomes import Answer, Applied, Receipt
-from core.receivers import Listing, Receiver
+from core.receivers import Listing, Receiver, Searchable
 from core.settings import Settings
 from storage import cases, database, installations, lanes, reconciling
 from storage import effects as effect_rows
@@ -179,7 +179,9 @@ class _Asked:
     numbers: dict[UUID, int]  # Of all cases, where a key must be traced to one.
     held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
     listed: set[str] = field(default_factory=set)
-    blind: set[str] = field(default_factory=set)  # Receivers that keep no keys: what they do not know may have left.
+    blind: set[str] = field(
+        default_factory=set
+    )  # Receivers without keys, or mute: what they do not name may have left.
     silent: dict[str, str] = field(default_factory=dict)  # Receivers that cannot be asked, and why.
     unanswered: dict[tuple[str, str], str] = field(default_factory=dict)  # Keys of which others said nothing, and why.
     retention: dict[str, timedelta] = field(default_factory=dict)  # Of the receivers that were asked.
@@ -197,7 +199,7 @@ def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None
         paused = _paused(session) - {only}
     for name, receiver in receivers.items():
         asked.retention[name] = receiver.retention
-        if not receiver.keeps_keys:
+        if not receiver.keeps_keys or not isinstance(receiver, (Searchable, Listing)):
             asked.blind.add(name)
         if name in paused:
             asked.silent[name] = "is paused, so it was not asked"
@@ -206,7 +208,10 @@ def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None
         else:
             here = (one for one in planned if one.receiver == name and not effects.is_elsewhere(one, settings))
             wanted = [one.key for one in here if _is_remembered(one, receiver, now)]
-            _find(asked, name, receiver, wanted)
+            if isinstance(receiver, Searchable):
+                _find(asked, name, receiver, wanted)
+            elif wanted:
+                asked.silent[name] = "cannot be asked what it was given"
     ours = {one.key for one in planned}
     strange = {key for (_, key), receipt in asked.held.items() if receipt is not None and key not in ours}
     asked.owners = _owners(asked, strange)
@@ -230,7 +235,7 @@ def _list(asked: _Asked, name: str, receiver: Listing) -> None:
         asked.silent[name] = f"did not answer ({_said(name, error)})"
 
 
-def _find(asked: _Asked, name: str, receiver: Receiver, keys: Sequence[str]) -> None:
+def _find(asked: _Asked, name: str, receiver: Searchable, keys: Sequence[str]) -> None:
     """Ask for each key. Who fails for one may answer for the next; who fails `MOST_FAILED` times in a row is down."""
     failed, why = 0, ""
     for key in keys:
@@ -286,7 +291,7 @@ class _Found:
         self.findings.append(finding)
         if case_id is not None:
             whose = {"difference": str(finding.difference), "receiver": finding.receiver, "key": finding.key}
-            self.about.append((finding, case_id, whose | facts))
+            self.about.append((finding, case_id, whose | {"said": finding.sentence} | facts))
 
 
 @database.rerun
@@ -483,7 +488,8 @@ def look_up_doubts(*, settings: Settings, receivers: Mapping[str, Receiver], now
     may still be on its way and stays with people. Receivers whose lane is paused are not asked. Returns how many were
     taken over."""
     with database.reading() as session:
-        there = receivers.keys() - _paused(session)
+        paused = _paused(session)
+        there = {name: one for name, one in receivers.items() if isinstance(one, Searchable) and name not in paused}
         doubtful = [
             (one.id, one.receiver, one.key)
             for one, _ in effect_rows.in_doubt(session)
@@ -495,7 +501,7 @@ def look_up_doubts(*, settings: Settings, receivers: Mapping[str, Receiver], now
         if failed[name] == MOST_FAILED:
             continue
         try:
-            receipt = receivers[name].find(key=key)
+            receipt = there[name].find(key=key)
             failed[name] = 0
         except Exception as error:  # It is asked again at the next look.
             _said(name, error)

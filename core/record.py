@@ -162,7 +162,10 @@ def _ending(e: _Ending) -> Move:
             return _refused(e, reason)
         case InDoubt(reason=reason, final=final):
             assert isinstance(e.ran.work, ToSend)
-            values: dict[str, Any] = {"state": "in_doubt"} | ({"send_before": e.now} if final else {})
+            values: dict[str, Any] = {"state": "in_doubt"}
+            if final:  # Not before its last try, should a clock have been set back since.
+                sent = effect_rows.last_sent(e.session, effect_ids=[e.ran.work.effect_id])
+                values["send_before"] = max(e.now, sent or e.now)
             effect_rows.change(e.session, effect_id=e.ran.work.effect_id, states=("sending", "planned"), values=values)
             put = {"reason": reason, "category": str(Category.EFFECT_UNKNOWN)}
             target = lifecycle.ESCALATED_UNDO if case.step == Step.UNDO else lifecycle.ESCALATED_APPLY

@@ -218,7 +218,8 @@ _NEXT: Final = {
     "not_sent": _AGAIN,
     "held": _AGAIN,
     "pending": "It is asked again, with the same key.",
-    "misconfigured": "Settle its address, its secret or the clocks; the effect waits for that and is then sent.",
+    "misconfigured": "Settle its address, its secret, its certificate or the clocks; the effect waits for that and is "
+    "then sent.",
 }
 _CATEGORY: Final = {
     "applied": Category.EFFECT_UNKNOWN,

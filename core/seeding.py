@@ -20,7 +20,7 @@ def seed(settings: Settings) -> int:
         for one in demo.PEOPLE
     }
     submitters = [who for who in accounts.values() if who.role is Role.SUBMITTER]
-    by_role = {who.role: who for who in accounts.values()}
+    by_role = {who.role: who for who in reversed(accounts.values())}  # The first of each.
     # The demo costs nothing and waits for nothing, whatever is configured: built-in rules, no hold.
     quick = settings.model_copy(update={"model": "", "hold_seconds": 0})
     running = Worker(quick, receivers=installation.receivers(quick))

@@ -116,7 +116,11 @@ class Settings(BaseSettings):
         description="A worker compares the effects with the receivers at its start and this often, "
         "except those whose lane is paused; 0: never.",
     )
-    case_deadline_seconds: Seconds = Field(3_600, description="Machine work on a case that takes longer escalates.")
+    case_deadline_seconds: Seconds = Field(
+        3_600,
+        description="Work of the model on a case that takes longer escalates; effects go by "
+        "COUNTERSIGN_EFFECT_ATTEMPTS.",
+    )
     answer_deadline_seconds: Seconds = Field(7 * 86_400, description="An unanswered question escalates after this.")
     review_deadline_seconds: Seconds = Field(2 * 86_400, description="A case not reviewed by then escalates.")
     straight_on_below: int = Field(

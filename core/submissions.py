@@ -42,6 +42,15 @@ def read_request(workflow_name: str, body: Mapping[str, Any]) -> BaseModel:
     return acting.read(model, body, "The request")
 
 
+def problems(workflow_name: str, body: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with the body of a request, by field; empty where nothing is. Raises `NotFound`."""
+    try:
+        read_request(workflow_name, body)
+    except errors.Incomplete as error:
+        return dict(error.fields)
+    return {}
+
+
 def submit(
     request: BaseModel,
     *,

@@ -45,6 +45,8 @@ def refusals() -> Iterator[Settings]:
         refuse(str(error))
     except DBAPIError as error:
         refuse(f"not saved: the database did not answer ({troubles.code_of(error)})")
+    except BrokenPipeError:
+        raise  # Nobody reads any more: no refusal of ours.
     except OSError as error:
         refuse(f"{error.filename or 'a file'} cannot be used: {error.strerror or type(error).__name__}")
     except UnicodeError:

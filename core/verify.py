@@ -302,10 +302,12 @@ def _entitled(rows: _Rows, _now: datetime) -> Check:
         if one.kind in ("person_added", "person_on", "person_off", "role_changed"):
             history[str(one.data.get("person"))].append((one.seq, str(one.data.get("role")), one.kind != "person_off"))
     for case_id, trail in rows.events.items():
+        decided: dict[str, int] = {}  # A rollback that waited begins later, in the name of who had decided it.
         for one in trail:
             if case_id is None or one.actor_kind != "person" or "decision" not in one.data:
                 continue
-            before = [entry for entry in history[one.actor] if entry[0] < one.seq]
+            at = decided.setdefault(one.data["decision"], one.seq)
+            before = [entry for entry in history[one.actor] if entry[0] < at]
             held, active = (before[-1][1], before[-1][2]) if before else ("nobody", False)
             check.look(
                 active and held in (Role.REVIEWER, Role.LEAD),

@@ -46,7 +46,8 @@ if seen.open_question is not None and acting.may_answer(seen, who):
 left, right = st.columns([11, 9], gap="medium")
 with left:
     st.subheader("What happened", anchor=False)
-    st.caption(f"Times are {times.zone().key}; each shows UTC when pointed at.")
+    zone = times.zone().key
+    st.caption(f"Times are {zone}." if zone == "UTC" else f"Times are {zone}; each shows UTC when pointed at.")
     with st.container(border=True, key="case-timeline", gap="small"):
         timeline.show(seen, who=who, key=f"case-{case.number}")
     st.subheader("What was sent", anchor=False)

@@ -18,7 +18,7 @@ for lane in standing:
 for lane in standing:
     lanes.panels(lane, who=who)
 
-st.subheader("Outcomes in doubt", anchor=False)
+st.subheader("Outcomes in doubt or not clear yet", anchor=False)
 found = doubts.listed(who)
 if not found:
     st.caption("Of every effect that was sent it is known what became of it.")
@@ -27,7 +27,8 @@ elif len(found) < (total := doubts.count()):
 for doubt in found:
     doubtful.show(doubt, who=who)
 for doubt in found:
-    doubtful.panels(doubt, who=who)
+    if doubt.state == "in_doubt":
+        doubtful.panels(doubt, who=who)
 
 st.subheader("What happened lately", anchor=False)
 lanes.changes(admission.lately(who))

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from core import books, errors
+from core import books, errors, installation
+from core.settings import HTTP
 from pages.parts import access, entries, notice, paging
 
 who = access.open_page("ledger")
@@ -14,6 +15,10 @@ try:
 except errors.ActionError as error:
     notice.box("refused", str(error))
     st.stop()
+if HTTP in installation.connected(access.settings()):
+    entries.elsewhere()
+    if not book.lines and below is None:
+        st.stop()
 if not book.lines and below is None:
     st.caption("Nothing was credited yet. A refund to store credit or to a payment stands here when it was approved.")
     st.stop()

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, or_, update
+from sqlalchemy import bindparam, or_, text, update
 from sqlmodel import Session, col, func, select
 
-from storage.tables import Attempt, Case, Effect, Receipt, table
+from storage.tables import UNSETTLED, Attempt, Case, Effect, Receipt, table
 
 # Kinds of attempt that may have been applied without our knowing. "applied" (or a part of it) on an effect that is
 # still to be sent was written by a late worker: nobody believed it yet.
@@ -83,8 +83,13 @@ def doubt(session: Session, *, case_id: UUID) -> None:
     session.connection().execute(update(_EFFECTS).where(sent).values(state="in_doubt"))
 
 
-# A case with an effect in doubt is escalated; said so that the index of states finds them.
-_IN_DOUBT = (Effect.state == "in_doubt", col(Effect.case_id) == col(Case.id), Case.state == "escalated")
+# A case with an effect in doubt is escalated, and one that may be sent again is with the workers.
+_IN_DOUBT = (
+    text(UNSETTLED),
+    Effect.state == "in_doubt",
+    col(Effect.case_id) == col(Case.id),
+    Case.state == "escalated",
+)
 
 
 def in_doubt(session: Session, *, limit: int | None = None) -> Sequence[tuple[Effect, Case]]:
@@ -95,6 +100,29 @@ def in_doubt(session: Session, *, limit: int | None = None) -> Sequence[tuple[Ef
 
 def count_in_doubt(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Effect, Case).where(*_IN_DOUBT)).one()
+
+
+_MAY_BE_APPLIED = (
+    select(Attempt.id).where(col(Attempt.effect_id) == col(Effect.id), col(Attempt.kind).in_(UNSURE[1:])).exists()
+)
+_UNCLEAR = (
+    text(UNSETTLED),
+    Effect.state == "sending",
+    col(Effect.case_id) == col(Case.id),
+    col(Case.state).in_(("pending", "processing", "retrying")),
+    col(Case.step).in_(("apply", "undo")),
+    _MAY_BE_APPLIED,
+)
+
+
+def unclear(session: Session, *, limit: int) -> Sequence[tuple[Effect, Case]]:
+    """The effects that are sent again after a try that may have been applied, each with its case, the oldest first."""
+    statement = select(Effect, Case).where(*_UNCLEAR).order_by(col(Effect.first_sent_at), col(Effect.id))
+    return session.exec(statement.limit(limit)).all()
+
+
+def count_unclear(session: Session) -> int:
+    return session.exec(select(func.count()).select_from(Effect, Case).where(*_UNCLEAR)).one()
 
 
 def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:
@@ -160,17 +188,22 @@ def last_sent(session: Session, *, effect_ids: Sequence[UUID]) -> datetime | Non
 def messages(
     session: Session, *, limit: int, below: UUID | None = None
 ) -> Sequence[tuple[Effect, int, Receipt | None]]:
-    """The messages planned before the effect `below`, the newest first, each with its case's number and its receipt."""
+    """The messages after the effect `below`, the latest sent first (one that was not sent counts from its plan), each
+    with its case's number and its receipt."""
+    at = func.coalesce(col(Receipt.at), col(Effect.planned_at))
     statement = (
         select(Effect, Case.number, Receipt)
         .join(Case, col(Case.id) == col(Effect.case_id))
         .outerjoin(Receipt, col(Receipt.effect_id) == col(Effect.id))
         .where(col(Effect.message).is_(True))
-        .order_by(col(Effect.id).desc())
+        .order_by(at.desc(), col(Effect.id).desc())
         .limit(limit)
     )
     if below is not None:
-        statement = statement.where(col(Effect.id) < below)
+        receipts = select(at).select_from(Effect).outerjoin(Receipt, col(Receipt.effect_id) == col(Effect.id))
+        last = session.exec(receipts.where(Effect.id == below)).first()
+        if last is not None:
+            statement = statement.where((at < last) | ((at == last) & (col(Effect.id) < below)))
     return [(effect, number, receipt) for effect, number, receipt in session.exec(statement).all()]
 
 

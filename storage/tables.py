@@ -43,6 +43,7 @@ DUE = "state IN ('pending', 'retrying')"
 HELD = "state = 'processing'"
 WITH_DEADLINE = "deadline_at IS NOT NULL AND state NOT IN ('completed', 'rolled_back', 'cancelled')"
 DEMO = "demo"
+UNSETTLED = "effects.state IN ('sending', 'in_doubt')"
 STUCK = "state = 'failed' OR (state = 'escalated' AND step <> 'review')"
 
 
@@ -406,6 +407,7 @@ class Effect(SQLModel, table=True):
         CheckConstraint("state NOT IN ('planned', 'void') OR attempts = 0", name="unsent"),
         _partial("uq_effects_key", "key", where="state <> 'void'", unique=True),
         Index("ix_effects_case_id", "case_id"),
+        _partial("ix_effects_unsettled", "case_id", where=UNSETTLED.removeprefix("effects.")),
     )
 
     id: UUID = Field(primary_key=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from core import demo
 from core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -26,3 +27,9 @@ def test_every_file_that_the_readme_links_to_is_there() -> None:
 
     assert len(links) > 10
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_whoever_the_readme_acts_as_is_in_the_demo() -> None:
+    named = set(re.findall(r"--as (\w+@demo\.example)", README))
+
+    assert {"leo@demo.example", "lola@demo.example"} <= named <= {one.email for one in demo.PEOPLE}

@@ -57,6 +57,11 @@ class Receiver(Protocol):
     def undo(self, sending: Sending) -> Answer:
         """Take an applied effect back; the key is the undo's own."""
 
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A receiver that can be asked what it holds, as all should: of what others did, people must find out."""
+
     def find(self, *, key: str) -> Receipt | None:
         """The receipt of what was applied with this key; None when the receiver says that it does not know it. Raises
         `NotAsked`, or what it likes, when it cannot be asked or has not finished with it: then nothing is known."""

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from core import addresses, lines
 from core.outcomes import Answer, Receipt
-from core.receivers import USUAL_RETENTION, NotAsked, Sending
+from core.receivers import USUAL_RETENTION, Sending
 from core.settings import Settings
 from core.workflow import Reversibility
 
@@ -63,10 +63,6 @@ class Mail:
     def undo(self, sending: Sending) -> Answer:
         """Send a correction: a message is never taken back, so this is another one."""
         return self.apply(sending)
-
-    def find(self, *, key: str) -> Receipt | None:
-        """Raises `NotAsked`, always."""
-        raise NotAsked("a mail server cannot be asked what it was given")
 
     # --- The message ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import acting, actions, cases, clock, lifecycle
+from core import acting, actions, cases, clock, doubts, lifecycle
 from core.actions import Verdict
 from core.lifecycle import Verb
 from core.moves import place_of
@@ -43,7 +43,10 @@ def buttons(seen: cases.View, *, who: Who) -> None:
     stands = place == lifecycle.COMPLETED_APPLY and seen.case.outcome == "applied"
     rolls = stands or (cases.can(seen, Verb.ROLL_BACK) and not in_doubt and cases.has_undo(seen))
     rolls = rolls and cases.refusal(seen, Act.ROLL_BACK, who) is None
-    if not offered and not decides and not rolls:
+    unclear = doubts.unclear(seen.effects, seen.attempts)
+    asks = any(doubts.can_be_asked(one.receiver, access.receivers()) for one in unclear)
+    asks = asks and cases.refusal(seen, Act.LOOK_UP, who) is None
+    if not offered and not decides and not rolls and not asks:
         return
     with st.container(horizontal=True, key="case-actions"):
         if decides and st.button(
@@ -52,7 +55,7 @@ def buttons(seen: cases.View, *, who: Who) -> None:
             access.go("review", case=number)
         if rolls and st.button("Roll back", icon=":material/undo:", key="case.roll_back"):
             access.go("rollback", case=number)
-        if in_doubt and cases.refusal(seen, Act.LOOK_UP, who) is None:
+        if asks:
             doubtful.look_up_button(seen.case.id, who=who, key="case.look_up")
         for label, name, icon in offered:
             panel.opener(label, f"{name}.{number}", key=f"case.{name}", icon=f":material/{icon}:")

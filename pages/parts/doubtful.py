@@ -21,11 +21,12 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
     with st.container(border=True, key=f"doubt-{doubt.key[:16]}", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             access.link("case", f"Case {doubt.number}", icon=":material/description:", case=doubt.number)
-            st.caption(f"{times.ago(doubt.since)} · a lead settles it", width="content")
+            turn = "the worker sends it again" if doubt.state == "sending" else "a lead settles it"
+            st.caption(f"{times.ago(doubt.since)} · {turn}", width="content")
             st.space("stretch")
-            if may(who, Act.LOOK_UP) is None:
+            if may(who, Act.LOOK_UP) is None and doubts.can_be_asked(doubt.receiver, access.receivers()):
                 look_up_button(doubt.case_id, who=who, key=f"doubt.{doubt.key[:16]}.look_up")
-            if may(who, Act.SETTLE) is None:
+            if doubt.state == "in_doubt" and may(who, Act.SETTLE) is None:
                 panel.opener(
                     "Settle", f"settle.{doubt.number}", key=f"doubt.{doubt.key[:16]}.settle",
                     icon=":material/fact_check:",
@@ -35,6 +36,9 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
         rows += [("Sent", figures.times(doubt.tries)), ("Same key can be sent again", resend)]
+        if doubt.state == "sending":
+            plain.facts([*rows, ("Next try", times.local(doubt.next_try) if doubt.next_try else "under way")])
+            return
         if doubt.not_applied_from:
             rows += [("Can be found not applied", f"from {times.local(doubt.not_applied_from)} on")]
         rows += [("First finding", doubt.first_finding or "nobody yet; two leads must find the same")]
@@ -64,7 +68,8 @@ def settle_panel(case_id: UUID, number: int, version: int, *, can_resend: bool, 
         f"Settle case {number}",
         label="Evidence: what you saw at the receiver",
         confirm="Record the finding",
-        hint="Two leads must find the same, each with evidence. Look the key up at the receiver.",
+        hint="Two leads must find the same, each with evidence; who finds something else begins anew. Look the key up "
+        "at the receiver.",
         choices=("What did you find?", [str(one) for one in offered], lambda one: FINDINGS[Finding(one)]),
         more=("Its reference there, if it was applied", "Such as R-1; a rollback needs it", settling.LONGEST_REFERENCE),
         do=lambda words: settling.settle(case_id, Finding.APPLIED, words, actor=who, version=version),

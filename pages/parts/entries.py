@@ -31,6 +31,16 @@ def credited(totals: Mapping[str, int]) -> None:
     st.caption("What was credited less what was taken back.")
 
 
+def elsewhere() -> None:
+    """That money does not move here, where the team's own system is connected."""
+    with st.container(border=True, gap="xsmall", key="ledger-elsewhere"):
+        st.text("Refunds go to your own system, at the address in COUNTERSIGN_HTTP_URL, and not to this ledger.")
+        st.caption(
+            "What was sent there stands on the page of each case, with the receipt. Only what was credited before that "
+            "stands here."
+        )
+
+
 def show(lines: Sequence[Line], *, key: str) -> None:
     """The table. Cells are plain text on a canvas."""
     if not lines:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import admission, clock, errors, figures, naming
 from core.permissions import Who
+from core.settings import HTTP
 from pages.parts import access, badges, notice, panel, plain, times
 
 _LOOKS: dict[str, badges.Look] = {
@@ -20,7 +21,7 @@ def show(lane: admission.Standing, *, may_run: bool) -> None:
     """The lane in a frame: state, since when, why, what to do, what waits."""
     with st.container(border=True, key=f"lane-{lane.name}", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            plain.strong(f"{lane.name}: {naming.called(lane.name)}")
+            plain.strong(f"{lane.name}: {naming.called(lane.name)}" if lane.name == HTTP else lane.name)
             badges.put(_LOOKS[lane.state])
             if lane.waiting:
                 st.caption(f"{figures.show(lane.waiting, 'cases')} waiting", width="content")

@@ -15,6 +15,7 @@ from core.evidence import Span
 _BASE = "overflow-wrap:anywhere;line-height:1.55"
 _LINE = "1px solid color-mix(in srgb, currentColor 14%, transparent)"
 _FAINT = "opacity:.68"
+_SHORT = 12  # Characters of a word that is never broken in a table.
 
 
 def text(words: str) -> None:
@@ -60,8 +61,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     def side(i: int) -> str:
         return "text-align:right;font-variant-numeric:tabular-nums" if i in right else "text-align:left"
 
-    def room(i: int) -> str:  # A number stays on its line, and what the line is about keeps room for words.
-        return ";white-space:nowrap" if i in right else ";min-width:4.5rem" if i == 0 else ""
+    def room(i: int, value: str) -> str:
+        """A number or a word stays on its line, and what the line is about keeps room for words."""
+        if i in right or (len(value) < _SHORT and " " not in value):
+            return ";white-space:nowrap"
+        return ";min-width:4.5rem" if i == 0 else ""
 
     top = "".join(
         f'<th style="{side(i)};font-weight:600;{_FAINT};padding:.25rem .5rem .25rem 0">{_cell(name)}</th>'
@@ -70,8 +74,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="{side(i)}{room(i)};{_BASE};border-top:{_LINE};padding:.3rem .5rem .3rem 0;vertical-align:top">'
-            f"{_cell(value)}</td>"
+            f'<td style="{side(i)}{room(i, value)};{_BASE};border-top:{_LINE};padding:.3rem .5rem .3rem 0;'
+            f'vertical-align:top">{_cell(value)}</td>'
             for i, value in enumerate(row)
         )
         + "</tr>"

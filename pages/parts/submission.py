@@ -247,8 +247,10 @@ def _ask() -> None:
 def _send(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
     body, wrong = form.values(form.fields(kind.Request), typed)
     try:
-        if wrong:
-            raise errors.Incomplete("Some fields need another look; nothing was sent yet.", wrong)
+        if wrong:  # What else is wrong is said at the same time.
+            more = submissions.problems(kind.name, body)
+            more.pop("all", None)  # It may be wrong only for what could not be read.
+            raise errors.Incomplete("Some fields need another look; nothing was sent yet.", more | wrong)
         request = submissions.read_request(kind.name, body)
         made = submissions.submit(
             request, actor=who, settings=access.settings(), workflow_name=kind.name, key=f"form:{draft['key']}"

@@ -51,8 +51,14 @@ _WORDS = {
     "rollback_wanted": "Rollback wanted once the outcome is known",
     "refused_act": "An action was refused",
     "late": "A late result was set aside",
+    "rollback_impossible": "The rollback cannot be done",
+    "clock_straightened": "Due again: a clock had been wrong",
     "mismatch": "The receiver's record differs from ours",
     "looked_up": "Looked up at the receiver",
+}
+_REFUSED = {
+    "stale": "To {}: the case had moved on since it was shown.",
+    "forbidden": "To {}: that was not for this person to do.",
 }
 _STEPS = {Step.PROPOSE: "proposal", Step.REVIEW: "review", Step.APPLY: "effect", Step.UNDO: "undo"}
 _ENDS = {
@@ -126,7 +132,11 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
             _looked_up(seen, event.data)
         if event.kind == "ask" and decision is None:  # Of a person, the note is the question.
             _question(seen, event.at)
-        attempt = attempts.get(str(event.data.get("attempt")))
+        if "said" in event.data:
+            plain.quiet(str(event.data["said"]), indent=True)
+        if kind == "refused_act":
+            plain.quiet(_REFUSED.get(str(event.data.get("why")), "").format(event.data.get("act")), indent=True)
+        attempt = attempts.get(str(event.data.get("attempt"))) or _lost(seen, event.at)
         if attempt is not None:
             if attempt.reason:
                 plain.quiet(attempt.reason, indent=True)
@@ -157,6 +167,11 @@ def _decision(seen: cases.View, decision: Any) -> None:
             return
         for change in changes(seen, proposal.values, decision.values):
             plain.quiet(f"{change.title}: {change.old} → {change.new}", indent=True)
+
+
+def _lost(seen: cases.View, at: datetime) -> Any:
+    """The attempt of a worker that was given up at this moment."""
+    return next((one for one in seen.attempts if one.kind == "lost" and one.ended_at == at), None)
 
 
 def _question(seen: cases.View, at: datetime) -> None:

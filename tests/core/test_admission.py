@@ -930,7 +930,7 @@ def test_the_prompt_that_a_lead_chose_is_sent_and_the_attempt_names_it(store: St
         reply: Reply = await drive.says()(prompt)
         return replace(reply, model_asked=store.settings.model_name)
 
-    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=store.settings)
+    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=store.settings).digest
     drive.submit(store, key="before")
     run(store.settings, take(store.settings), ask)
     prompts.choose("refunds", digest[:12], "Try it.", actor=store.lead)
@@ -951,7 +951,7 @@ def test_the_prompt_that_a_lead_chose_is_sent_and_the_attempt_names_it(store: St
 
 
 def test_a_prompt_keeps_its_author_when_it_is_sent_to_another_model(store: Store) -> None:
-    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=connected(store))
+    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=connected(store)).digest
     prompts.choose("refunds", digest, "Try it.", actor=store.lead)
     other = connected(store, model="scripted-2")
     drive.submit(store)
@@ -963,11 +963,12 @@ def test_a_prompt_keeps_its_author_when_it_is_sent_to_another_model(store: Store
         ("Lead", "Shorter.", "Be brief.")
     }
     assert {name: one.attempts for name, one in found.items()} == {"scripted-1": 0, "scripted-2": 1}
+    assert all(one.chosen for one in found.values())
 
 
 def test_a_call_that_is_lost_with_its_worker_names_its_prompt_too(store: Store) -> None:
     settings = connected(store)
-    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=settings)
+    digest = prompts.write("refunds", "Be brief.", "Shorter.", actor=store.lead, settings=settings).digest
     prompts.choose("refunds", digest, "Try it.", actor=store.lead)
     drive.submit(store)
     (lost,) = take(settings)

@@ -1,6 +1,9 @@
 """The command line: the whole path with JSON, refusals with one line on stderr and exit 1, wrong usage with exit 2."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +175,30 @@ def test_an_act_on_a_version_that_has_passed_is_refused(terminal: Terminal) -> N
     assert terminal.ok("withdraw", number, "--as", SUB, "--version", str(newer))["state"] == "cancelled"
 
 
+def test_an_act_that_the_state_does_not_allow_blames_nobody(terminal: Terminal) -> None:
+    number = str(terminal.ok("submit", str(EXAMPLE), "--as", SUB)["number"])
+    assert terminal.run("worker", "--until-idle").exit_code == 0
+
+    refused = terminal.refused("rollback", number, "--as", LEAD, "--reason", "Wrong.")
+
+    assert refused == f"Case {number} is waiting for review, where this cannot be done. Nothing was changed."
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_had_enough_ends_a_command_quietly(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    command = [sys.executable, "-c", "from core.cli import main; main()", "person", "list"]
+    read, write = os.pipe()
+    os.close(read)
+
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+
+    os.close(write)
+    assert ended.stderr == b""
+
+
 def test_edited_values_come_from_a_file(terminal: Terminal, tmp_path: Path) -> None:
     terminal.ok("submit", "-", "--as", SUB, given=drive.request().model_dump_json())
     assert terminal.run("worker", "--until-idle").exit_code == 0
@@ -253,7 +280,9 @@ def test_the_demo_shows_cases_in_different_states_and_holds(
     }
     assert {row["outcome"] for row in rows} >= {"applied", "declined", None}
     assert all(row["demo"] for row in rows)
-    assert len(found.ok("person", "list")) == 5
+    assert len(found.ok("person", "list")) == 6
+    undone = next(row for row in rows if row["state"] == "rolled_back")
+    assert "Leo Lead" in found.run("case", undone["id"]).stdout
     assert found.ok("verify")["holds"] is True
 
 

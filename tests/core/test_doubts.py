@@ -29,6 +29,13 @@ class Deaf(drive.Scripted):
         raise OSError("no route")
 
 
+class Away(drive.Scripted):
+    """A receiver that cannot be reached."""
+
+    def apply(self, sending: Sending) -> Answer:
+        return Answer("not_sent", detail="connection refused")
+
+
 class Forgetful(drive.Scripted):
     """A receiver that answers and holds nothing that it knows of."""
 
@@ -44,9 +51,9 @@ def lose(
     return case_id
 
 
-def sent(store: Store, receiver: Receiver, name: str) -> UUID:
+def sent(store: Store, receiver: Receiver, name: str, *, attempts: int = 1) -> UUID:
     """A case that was approved and sent once."""
-    settings = store.settings.model_copy(update={"effect_attempts": 1})
+    settings = store.settings.model_copy(update={"effect_attempts": attempts})
     made = drive.submit(store, key=name, body=drive.request(message=f"Broken: {name}. 49.90 EUR back.", orders=[]))
     drive.until_idle(store.settings)
     actions.decide(made.case_id, actions.Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
@@ -120,6 +127,27 @@ def test_nothing_is_concluded_from_not_found(store: Store, receiver: type[drive.
     assert len(doubts.listed(store.lead)) == 1
 
 
+def test_what_was_sent_and_is_not_clear_yet_is_listed_and_looked_up_before_it_is_sent_again(store: Store) -> None:
+    case_id = sent(store, drive.Scripted(own(store), "apply and lose the answer"), "a", attempts=9)
+    (one,) = doubts.listed(store.lead)
+    seen = cases.view(case_id, actor=store.lead)
+
+    assert (drive.case(case_id).state, one.state, one.owner) == ("retrying", "sending", "the worker")
+    assert (one.next_try, one.tries, one.first_finding, doubts.count()) == (seen.case.due_at, 1, "", 1)
+    assert [effect.key for effect in doubts.unclear(seen.effects, seen.attempts)] == [one.key]
+    done = doubts.look_up(case_id, actor=store.lead, settings=store.settings, receivers={"ledger": own(store)})
+    assert (done.state, done.message.endswith("Taken over as applied.")) == ("completed", True)
+    assert (doubts.listed(store.lead), doubts.count()) == ([], 0)
+    assert verify.verify().holds
+
+
+def test_what_surely_did_not_leave_is_not_unclear(store: Store) -> None:
+    case_id = sent(store, Away(own(store)), "a", attempts=9)
+
+    assert drive.case(case_id).state == "retrying"
+    assert (doubts.listed(store.lead), doubts.count()) == ([], 0)
+
+
 def test_who_may_look_up(store: Store) -> None:
     case_id = lose(store, Forgetful)
     how = {"settings": store.settings, "receivers": {"ledger": own(store)}}
@@ -127,7 +155,7 @@ def test_who_may_look_up(store: Store) -> None:
     with pytest.raises(errors.Forbidden):
         doubts.look_up(case_id, actor=store.reviewer, **how)  # type: ignore[arg-type]
     doubts.look_up(case_id, actor=store.lead, **how)  # type: ignore[arg-type]
-    with pytest.raises(errors.ActionError, match="Nothing is in doubt"):
+    with pytest.raises(errors.ActionError, match="it is known what became of it"):
         doubts.look_up(case_id, actor=store.lead, **how)  # type: ignore[arg-type]
 
 

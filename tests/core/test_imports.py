@@ -75,7 +75,8 @@ def test_json_lines_are_read_one_by_one(store: Store) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "first row must name the columns"),
+        (b"", "The file is empty: its first row must name the columns, out of customer, "),
+        (b"colour,size\na,b\n", "'colour', 'size' are not some of customer, "),
         (b"customer,message\n", "holds no row"),
         (b"customer,colour\na,b\n", "'colour'"),
         (b"\xff\xfe\x00bad", "not UTF-8"),

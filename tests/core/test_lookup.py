@@ -200,7 +200,8 @@ def test_what_was_approved_as_reversible_is_not_sent_where_nothing_is_taken_back
     outcome = send(promised, is_reversible=True, tries=1).outcome
 
     assert outcome == Refused(
-        "It was approved as something that can be taken back, and there takes nothing back. It was not sent."
+        "It was approved as something that can be taken back, and the receiver there takes nothing back. It was not "
+        "sent."
     )
     assert (promised.sent, promised.looked_up) == (0, 0)
     assert isinstance(send(lasting, is_reversible=False, tries=1).outcome, Applied)

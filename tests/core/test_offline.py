@@ -375,10 +375,11 @@ def test_no_message_breaks_the_rules_or_makes_them_invent_an_amount(
 # --- The demo's data ------------------------------------------------------------------------------------------------
 
 
-def test_the_demo_has_the_five_people_that_the_path_needs() -> None:
-    assert [one.role for one in demo.PEOPLE] == ["submitter", "submitter", "reviewer", "lead", "administrator"]
+def test_the_demo_has_the_six_people_that_the_path_needs_and_two_leads_among_them() -> None:
+    roles = ["submitter", "submitter", "reviewer", "lead", "lead", "administrator"]
+    assert [one.role for one in demo.PEOPLE] == roles
     assert all(one.email.endswith("@demo.example") for one in demo.PEOPLE)
-    assert len({one.email for one in demo.PEOPLE}) == 5
+    assert len({one.email for one in demo.PEOPLE}) == 6
 
 
 def test_the_demo_reads_the_same_on_any_day() -> None:

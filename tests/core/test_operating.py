@@ -87,6 +87,35 @@ def test_a_prompt_is_written_chosen_and_shown(run, tmp_path: Path) -> None:  # t
     assert run("prompt", "show", "ffffffffffff")[0] == 1
 
 
+def test_the_programs_own_prompt_is_shown_and_marked_while_nobody_chose_another(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    code, own, _ = run("prompt", "show", "program")
+    unused = run("prompt", "list")[1]
+    drive.submit(sqlite_store)
+    drive.until_idle(sqlite_store.settings)
+    (used,) = json.loads(run("prompt", "list", "--json")[1])
+
+    assert (code, "The policy:" in own) == (0, True)
+    assert unused == "No prompt was used or written yet; the program has its own.\n"
+    assert (used["chosen"], used["written_by"]) == (True, None)
+    assert run("prompt", "show", used["digest"])[1] == own
+    assert "  1 attempt  came with the program" in run("prompt", "list")[1]
+
+
+def test_the_same_text_again_says_that_nothing_was_written(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "prompt.txt"
+    file.write_text("Be brief.\n", encoding="utf-8")
+    write = ("prompt", "write", str(file), "--as", "lead@test.example", "--reason")
+
+    first = run(*write, "Shorter.")
+    assert run("prompt", "list")[1].startswith("* program")
+    again = run(*write, "Another reason.")
+
+    assert (first[2], again[0], again[1]) == ("", 0, first[1])
+    assert again[2] == (
+        "Nothing was written, and your reason was not kept: this very text is there already, by Lead: Shorter.\n"
+    )
+
+
 def test_a_workflow_that_there_is_not_is_one_clear_line(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
     code, _, error = run("prompt", "list", "--workflow", "nosuch")
 

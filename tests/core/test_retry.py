@@ -404,8 +404,8 @@ def test_a_receiver_that_is_set_up_wrongly_costs_no_tries_and_says_what_to_settl
     assert outcome == Later(
         NOW + timedelta(seconds=seconds),
         Category.CONFIGURATION,
-        "The receiver cannot be used as it is set up (401). Settle its address, its secret or the clocks; the effect "
-        "waits for that and is then sent.",
+        "The receiver cannot be used as it is set up (401). Settle its address, its secret, its certificate or the "
+        "clocks; the effect waits for that and is then sent.",
         spent=False,
     )
 

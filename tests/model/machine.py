@@ -69,7 +69,7 @@ HANDS: dict[Place, tuple[str, ...]] = {
     lifecycle.FAILED_APPLY: ("retry", "retry", "take_by_hand"),
     lifecycle.ESCALATED_APPLY: ("settle", "settle", "roll_back"),
     lifecycle.COMPLETED_APPLY: ("roll_back",),
-    lifecycle.ESCALATED_UNDO: ("settle", "retry", "accept"),
+    lifecycle.ESCALATED_UNDO: ("settle", "accept", "accept", "retry"),
 }
 WISHES = (*sorted({wish for wishes in HANDS.values() for wish in wishes}), "leave", "return")
 

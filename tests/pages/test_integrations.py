@@ -10,7 +10,7 @@ from pages.parts import access
 from storage import database, lanes
 from tests.conftest import Store
 from tests.core import drive
-from tests.core.test_doubts import Deaf, Forgetful, lose, own
+from tests.core.test_doubts import Deaf, Forgetful, lose, own, sent
 from tests.pages.conftest import Visit, words
 
 
@@ -77,6 +77,24 @@ def test_a_doubt_is_looked_up_from_the_page(visit: Visit, sqlite_store: Store) -
     assert drive.case(case_id).state == "completed"
 
 
+def test_what_is_sent_again_after_an_unclear_answer_is_shown_and_can_be_looked_up(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    case_id = sent(sqlite_store, drive.Scripted(own(sqlite_store), "apply and lose the answer"), "a", attempts=9)
+    assert drive.case(case_id).state == "retrying"
+
+    at = visit("integrations", sqlite_store.lead)
+    shown = words(at)
+    assert "the worker sends it again" in shown
+    assert "Of every effect that was sent it is known" not in shown
+    assert not [one.key for one in at.button if str(one.key).endswith(".settle")]
+    assert any(one.key == "case.look_up" for one in visit("case", sqlite_store.lead, case=1).button)
+    (button,) = [one for one in at.button if str(one.key).endswith(".look_up")]
+    button.click().run()
+
+    assert drive.case(case_id).state == "completed"
+
+
 def test_a_reviewer_is_not_let_in_and_the_case_page_tells_the_story(visit: Visit, sqlite_store: Store) -> None:
     case_id = lose(sqlite_store, Forgetful)
     number = cases.view(case_id, actor=sqlite_store.lead).case.number
@@ -107,6 +125,7 @@ def test_the_story_of_a_case_tells_who_found_what_and_what_a_look_up_said(visit:
     assert "Another finding recorded: nothing is settled" in told
     assert "In place of the finding of Lead: to be sent again with the same key" in told
     assert "Found: applied as R-1" in told
+    assert "Times are UTC." in told
     assert "Verdict:" not in told.split("First finding recorded")[1]
 
 

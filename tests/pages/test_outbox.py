@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
+from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, installation
+from core import actions, cases, installation, outbox
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
 from pages.parts import access, paging
+from storage import database
+from storage.tables import Receipt
 from tests.conftest import Store
 from tests.core import drive
 from tests.counterparts.mail_server import CERTIFICATE, Fault, MailServer
@@ -90,6 +95,16 @@ def test_a_ledger_that_cannot_be_read_is_said_to_be(visit: Visit, sqlite_store: 
     assert "The ledger cannot be read now" in words(at)
 
 
+def test_where_money_moves_elsewhere_the_ledger_says_so(visit: Visit, sqlite_store: Store) -> None:
+    how = {"http_url": "https://pay.example/refunds", "http_secrets": SecretStr("whsec_" + "A" * 44)}
+    access.use(sqlite_store.settings.model_copy(update=how))
+
+    shown = words(visit("ledger", sqlite_store.auditor))
+
+    assert "Refunds go to your own system" in shown
+    assert "Nothing was credited yet." not in shown
+
+
 # --- Outbox ---------------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +173,20 @@ def test_a_reply_that_is_refused_after_the_payment_leaves_a_lead_three_ways_and_
     assert cases.view(cases.resolve(number), actor=store.lead).case.outcome == "applied"
 
 
+def test_what_a_mail_server_was_given_is_settled_by_people_and_no_look_up_is_offered(
+    visit: Visit, mailing: tuple[Store, MailServer]
+) -> None:
+    store, server = mailing
+    server.breaks(Fault.DROP_BEFORE_REPLY)
+    number = decide(store)
+
+    buttons = {str(one.key) for one in visit("case", store.lead, case=number).button}
+    buttons |= {str(one.key) for one in visit("integrations", store.lead).button}
+    assert server.fired == 1
+    assert "case.settle" in buttons
+    assert not [one for one in buttons if "look_up" in one]
+
+
 def test_the_outbox_turns_its_pages(
     visit: Visit, mailing: tuple[Store, MailServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +201,25 @@ def test_the_outbox_turns_its_pages(
 
     assert (first, len(at.expander)) == (2, 1)
     assert not any(one.label == "Older" for one in at.button)
+
+
+def test_the_outbox_stands_in_the_order_of_sending(
+    visit: Visit, mailing: tuple[Store, MailServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = mailing
+    monkeypatch.setattr(paging, "PAGE", 2)
+    numbers = [decide(store) for _ in range(3)]
+    late = cases.view(cases.resolve(numbers[0]), actor=store.lead)
+    (mail,) = [one for one in late.effects if one.message]
+    with database.transaction() as session:
+        receipt = session.exec(select(Receipt).where(Receipt.effect_id == mail.id)).one()
+        receipt.at += timedelta(hours=1)  # Approved first, sent last.
+        session.add(receipt)
+
+    first = outbox.letters(store.lead, limit=2)
+    rest = outbox.letters(store.lead, limit=2, below=first[-1].id)
+
+    assert [one.case for one in (*first, *rest)] == [numbers[0], numbers[2], numbers[1]]
 
 
 # --- Review ---------------------------------------------------------------------------------------------------------

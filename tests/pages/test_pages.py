@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import get_args, get_type_hints
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, admission, cases, clock, effects, people
+from core import actions, admission, cases, claims, clock, effects, errors, lifecycle, outcomes, people
 from core.actions import Verdict
 from core.lifecycle import State
 from core.outcomes import Answer, Kind
 from core.permissions import Role, Who
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
-from pages.parts import access
+from pages.parts import access, timeline
 from tests.conftest import Store
 from tests.core import drive
 from tests.pages.conftest import Visit, words
@@ -127,6 +128,40 @@ def test_the_timeline_tells_the_whole_story(visit: Visit, sqlite_store: Store, w
     assert shown.count("Attempt ") >= 3
     assert "100 in" in shown
     assert "L-" in shown
+
+
+def test_every_event_and_every_ending_of_an_attempt_has_words_of_its_own() -> None:
+    notes = {"late", "looked_up", "mismatch", "clock_straightened", "rollback_impossible", "rollback_wanted"}
+    acts = {"settle_first", "refused_act"}
+    ours = {"open", "lost", "bug", "not_asked", "withheld"}
+    answers = set(get_args(get_type_hints(outcomes.Answer)["kind"]))
+
+    assert {str(verb) for verb in lifecycle.Verb} - timeline._HIDDEN <= set(timeline._WORDS)
+    assert notes | acts <= set(timeline._WORDS)
+    assert {str(kind) for kind in outcomes.Kind} | answers | ours <= set(timeline._ENDS)
+
+
+def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    made = drive.submit(sqlite_store)
+    settings = sqlite_store.settings
+    (work,) = drive.claim(settings)
+    claims.give_back([(work.case_id, work.epoch)], settings=settings, now=clock.now(), holder=drive.HOLDER)
+    admission.pause("model", "The provider is being changed.", actor=sqlite_store.lead)
+    claims.expire(settings=settings, now=clock.now() + timedelta(days=2))
+    with pytest.raises(errors.Forbidden):
+        actions.decide(made.case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+
+    shown = words(visit("case", sqlite_store.lead, case=made.number))
+
+    for line in (
+        "Taken back from a worker that fell silent", "The worker stopped before it could record the outcome.",
+        "Attempt 1 · proposal · the worker stopped", "Deadline passed, escalated",
+        "The model could not be asked before the case's deadline. Its calls were paused. Decide without it.",
+        "An action was refused", "To decide: that was not for this person to do.",
+    ):  # fmt: skip
+        assert line in shown, line
 
 
 def test_a_case_of_somebody_else_reads_like_no_case(
@@ -291,6 +326,19 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_is_sent(visit: Visit,
     assert "Please fill this in." in shown
     assert "rite the amount with digits and a decimal point only" in shown
     assert cases.listed(sqlite_store.lead) == []
+
+
+def test_everything_that_is_wrong_is_marked_at_once(visit: Visit, sqlite_store: Store) -> None:
+    at = visit("submit", sqlite_store.submitter)
+    fill(at, customer="Nora", claimed_amount_minor="1e3", email="no address")
+    select(at, "currency", "EUR")
+
+    at.button(key="submit.send").click().run()
+
+    shown = words(at)
+    assert "Please fill this in." in shown
+    assert "rite the amount with digits and a decimal point only" in shown
+    assert "rite one e-mail address such as name@example.com" in shown
 
 
 def test_an_amount_wants_its_currency(visit: Visit, sqlite_store: Store) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from core import cases, claims, clock, installation, submissions
+from core import cases, claims, clock, doubts, installation, submissions
 from core.permissions import Who
 from core.trials import bench, past, scratch
 from core.workflow import loaded
@@ -102,6 +102,7 @@ WORK: dict[str, Callable[[Who], object]] = {
     "next page": lambda who: cases.listed(who, below=10_000, limit=50),
     "case": lambda who: cases.view(cases.resolve("77"), actor=who),
     "overview": lambda who: cases.overview(),
+    "doubts": lambda who: (doubts.listed(None), doubts.count()),
     "stuck": lambda who: cases.stuck(scratch.person("lead")),
     "submit": lambda who: submissions.submit(
         bench.Note(text="one more"), actor=scratch.person("submitter"), settings=SETTINGS,

@@ -341,7 +341,7 @@ def test_a_wrong_setting_waits_and_costs_no_tries(sqlite_store: Store, there: Fa
 
         assert elsewhere.called == 0
     assert waiting == "retrying/apply"
-    assert "Settle its address, its secret or the clocks" in reason
+    assert "Settle its address, its secret, its certificate or the clocks" in reason
     assert world.place == "completed/apply"
     assert world.holds()
 
