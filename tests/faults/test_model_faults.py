@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 KEY = "sk-plainly-invented-canary-5f1c"
 GOOD = drive.proposal().model_dump(mode="json")
 WAIT = 4.0  # Wall clock of one call here, in seconds,
-SHORT = {"model_timeout_seconds": 0.4}  # and of one that will not be answered.
+SHORT = {"model_timeout_seconds": 1.5}  # and of one that will not be answered.
 
 
 def said(**changes: Any) -> Play:
