@@ -420,7 +420,7 @@ def run(
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
     ):
         report = Report(_name(site), seed)
-        matrix = _Matrix(report, pool, site, jobs, began + seconds if seconds is not None else None)
+        matrix = Matrix(report, pool, site, jobs, began + seconds if seconds is not None else None)
         if on is not None and on.is_own and restarted:
             say(f"restarts of PostgreSQL under {restarted:,} cases")
             matrix.restart(restarted)
@@ -441,7 +441,7 @@ def _name(site: scratch.Site) -> str:
 
 
 @dataclass
-class _Matrix:
+class Matrix:
     """The trials of one run, on several processes at once; what comes of each goes into the report."""
 
     report: Report
@@ -468,14 +468,17 @@ class _Matrix:
         kills = [Plan((n,)) for n in range(1, len(names) + 1)]
         stops = [Plan(stop=n) for n, name in enumerate(names, start=1) if name in STANDS]
         self.report.points.of, self.report.zombies.of = len(kills), len(stops)
-        self._try([*kills, *stops])
+        self.carry_out([*kills, *stops])
 
     def break_twice(self, number: int | None) -> None:
         every = [Plan((n, m)) for n, length in sorted(self.lengths.items()) for m in range(1, length + 1)]
         self.report.pairs.of = len(every)
-        self._try(Random(self.report.seed).sample(every, len(every) if number is None else min(number, len(every))))
+        self.carry_out(
+            Random(self.report.seed).sample(every, len(every) if number is None else min(number, len(every)))
+        )
 
-    def _try(self, plans: Sequence[Plan]) -> None:
+    def carry_out(self, plans: Sequence[Plan]) -> None:
+        """Try these, as many at once as there are jobs."""
         todo = deque(plans)
         running: dict[Future[Outcome | str], Plan] = {}
         while running or (todo and not self._is_over()):

@@ -1,9 +1,15 @@
 """A life is killed at every point, and at pairs of points; a worker stands still past its lease and goes on. Nothing is
 lost, nothing is done twice, and whoever comes late changes nothing.
 
-Here are every point and a sample of the pairs; `make faults` tries every pair.
+Here are every point, on one store or the other, and a sample of the pairs; `make faults` tries every point and every
+pair on both.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -24,9 +30,39 @@ KINDS = ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.
 def test_a_life_broken_at_any_point_loses_nothing_and_does_nothing_twice(
     kind: scratch.Kind, request: pytest.FixtureRequest
 ) -> None:
-    report = tortured(kind, request, pairs=3)
+    with matrix_of(kind, request) as matrix:
+        whole = matrix.pool.submit(torture.trial, matrix.site, Plan()).result().points
+        kills = [Plan((n,)) for n in range(1, len(whole) + 1)]
+        stops = [Plan(stop=n) for n, name in enumerate(whole, start=1) if name in torture.STANDS]
 
-    assert report.pairs.done == 3
+        matrix.carry_out([*ours(kind, kills), *ours(kind, stops)])
+        matrix.break_twice(2)
+
+    report = matrix.report
+    print(report.as_text())
+    assert report.holds, report.as_text()
+    assert len(kills) == 31
+    assert report.points.done == len(ours(kind, kills)) >= 15
+    assert report.zombies.done == len(ours(kind, stops)) == 5
+    assert report.pairs.done == 2
+    assert report.left.acknowledged >= 3 * (report.points.done + report.zombies.done)
+    assert len(report.left.recoveries) > 10
+
+
+def ours(kind: scratch.Kind, plans: list[Plan]) -> list[Plan]:
+    """Half of these plans, by chance: the others are the other store's."""
+    return Random(1).sample(plans, len(plans))[kind == "postgres" :: 2]
+
+
+@contextmanager
+def matrix_of(kind: scratch.Kind, request: pytest.FixtureRequest) -> Iterator[torture.Matrix]:
+    """Where trials on an installation of this kind are carried out, two at once: most of the time they wait."""
+    server = scratch.Server(request.getfixturevalue("postgres_server")) if kind == "postgres" else None
+    with (
+        scratch.site(kind, server=server, **torture.MANY_TRIES) as site,
+        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
+    ):
+        yield torture.Matrix(torture.Report(kind, seed=1), pool, site, jobs=2, ends=None)
 
 
 @pytest.mark.long
@@ -35,22 +71,17 @@ def test_a_life_broken_at_any_point_loses_nothing_and_does_nothing_twice(
 def test_a_life_broken_at_any_two_points_loses_nothing_and_does_nothing_twice(
     kind: scratch.Kind, request: pytest.FixtureRequest
 ) -> None:
-    report = tortured(kind, request, pairs=None)
-
-    assert report.pairs.done == report.pairs.of > 400
-
-
-def tortured(kind: scratch.Kind, request: pytest.FixtureRequest, *, pairs: int | None) -> torture.Report:
-    """A run whose promises were kept and whose faults came."""
     url = request.getfixturevalue("postgres_server") if kind == "postgres" else ""
-    report = torture.run(kind, pairs=pairs, url=url)
+
+    report = torture.run(kind, url=url)
+
     print(report.as_text())
     assert report.holds, report.as_text()
     assert report.points.done == report.points.of > 25
     assert report.zombies.done == report.zombies.of == 10
     assert report.left.acknowledged >= 3 * (report.points.done + report.zombies.done)
     assert len(report.left.recoveries) > 20
-    return report
+    assert report.pairs.done == report.pairs.of > 400
 
 
 # --- The trials notice what they are there for ------------------------------------------------------------------------
