@@ -33,7 +33,7 @@ class Act(StrEnum):
     MANUAL = "take by hand"
     REOPEN = "reopen"
     ROLL_BACK = "roll back"
-    ACCEPT = "accept as it is"
+    ACCEPT = "accept"
     SETTLE = "settle"
     LOOK_UP = "look up"
     SEE_METRICS = "see the metrics of"
