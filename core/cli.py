@@ -506,7 +506,8 @@ def case_(id_: CaseId, as_json: Json = False) -> None:
             _print(cases.as_json(seen))
             return
         case = seen.case
-        print(f"Case {case.number}: {case.state}/{case.step}{f' ({case.outcome})' if case.outcome else ''}")
+        outcome = f" ({case.outcome})" if case.outcome and case.state == "completed" else ""
+        print(f"Case {case.number}: {case.state}/{case.step}{outcome}")
         if case.reason:
             print(f"  {case.reason}")
         for event in seen.events:

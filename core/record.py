@@ -13,7 +13,20 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import actions, admission, audit, breaker, effects, lifecycle, money, moves, pricing, subject, workflow
+from core import (
+    acting,
+    actions,
+    admission,
+    audit,
+    breaker,
+    effects,
+    lifecycle,
+    money,
+    moves,
+    pricing,
+    subject,
+    workflow,
+)
 from core.breaker import Signal
 from core.executor import Ran, ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
@@ -38,6 +51,7 @@ from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
 
 _CHOICES = "A lead tries it again, rolls back what was applied, or accepts the case as it is."
+_UNDO_CHOICES = "A lead tries it again, or accepts that it stands."
 NO_AMOUNT = "an effect without an amount"
 
 
@@ -313,9 +327,11 @@ def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> Non
 
 def _applied(e: _Ending, outcome: Applied) -> Move:
     assert isinstance(e.ran.work, ToSend)
-    facts = {"effect": e.ran.work.key, "receipt": outcome.receipt.reference}
+    facts: dict[str, Any] = {"effect": e.ran.work.key, "receipt": outcome.receipt.reference}
     following = effects.next_to_send(e.effects, e.case.step)
-    if following is not None:
+    if e.case.rollback_decision is not None and e.case.step == Step.APPLY:
+        facts["void"] = acting.void(e.session, e.case)  # What has not left need not be undone either.
+    elif following is not None:
         return _go_on(e, following, facts, {"reason": "The next effect of this case follows.", "category": None})
     put: dict[str, Any] = {"reason": None, "category": None}
     if e.case.step == Step.UNDO:
@@ -361,9 +377,11 @@ def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: di
     standing = effects.stands_in_fact(e.effects)
     all_applied = [one for one in e.effects if one.kind == "apply" and one.state == "applied" and not one.message]
     if len(standing) < len(all_applied) and any(one.amount_minor for one in standing):
-        put["reason"] = f"An undo was refused: {_sum(standing)} of {_sum(all_applied)} still stands. {reason}"
+        put["reason"] = (
+            f"An undo was refused: {_sum(standing)} of {_sum(all_applied)} still stands. {reason} {_UNDO_CHOICES}"
+        )
     else:
-        put["reason"] = f"An undo was refused, so {_sum(standing)} still stands applied. {reason}"
+        put["reason"] = f"An undo was refused, so {_sum(standing)} still stands applied. {reason} {_UNDO_CHOICES}"
     return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
 
 

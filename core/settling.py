@@ -64,6 +64,7 @@ def settle(
             effects.require_known(doubtful, a.now)
         if finding is Finding.NOT_APPLIED:
             effects.require_quiet(a.session, doubtful, a.now)
+            _require_no_part(a, doubtful)
         if reference:
             _require_free(a, reference, doubtful)
         values = {"finding": str(finding)} | ({"reference": reference} if reference else {})
@@ -115,6 +116,16 @@ def _recorded(a: Acting, before: Decision | None, reference: str) -> str:
         f"Recorded, but nothing is settled: {name or 'the first lead'} found something else ({found}). Your finding "
         f"stands in place of that one; it takes effect when another lead {same}."
     )
+
+
+def _require_no_part(a: Acting, doubtful: Sequence[Effect]) -> None:
+    """Raise `ActionError` where the receiver has said that it applied a part: sent again, that part would be paid
+    twice."""
+    if any(effect_rows.was_in_part(a.session, effect_id=one.id) for one in doubtful):
+        raise errors.ActionError(
+            "The receiver has said that it applied a part of it, so it is not unapplied. Make it whole there, and find "
+            "that it was applied; a rollback can take it back afterwards."
+        )
 
 
 def _require_free(a: Acting, reference: str, doubtful: Sequence[Effect]) -> None:

@@ -180,6 +180,12 @@ def was_otherwise(session: Session, *, effect_id: UUID) -> bool:
     return session.exec(found.limit(1)).first() is not None
 
 
+def was_in_part(session: Session, *, effect_id: UUID) -> bool:
+    """Whether its receiver once said that it applied a part of it."""
+    found = select(Attempt.id).where(Attempt.effect_id == effect_id, Attempt.kind == "partial")
+    return session.exec(found.limit(1)).first() is not None
+
+
 def last_sent(session: Session, *, effect_ids: Sequence[UUID]) -> datetime | None:
     """When the latest attempt at one of these effects began; None: there was none."""
     return session.exec(select(func.max(Attempt.started_at)).where(col(Attempt.effect_id).in_(effect_ids))).one()

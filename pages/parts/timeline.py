@@ -38,6 +38,7 @@ _WORDS = {
     "applied": "Effect applied, receipt received",
     "go_on": "Done in part: the next effect follows",
     "refused": "Refused by the receiver",
+    "unsent": "It could not be sent",
     "doubt": "Outcome unknown",
     "roll_back": "Rollback ordered",
     "undone": "Undone, receipt received",
@@ -119,12 +120,15 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
         instead = decisions.get(str(event.data.get("instead_of")))
         if instead is not None and decision is not None:
             kind = "settle_corrected" if instead.person_id == decision.person_id else "settle_differs"
+        attempt = attempts.get(str(event.data.get("attempt"))) or _lost(seen, event.at)
+        if kind == "refused" and attempt is not None and attempt.kind in ("not_sent", "withheld"):
+            kind = "unsent"
         words = _WORDS.get(kind, badges.words(kind))
         plain.event(
             _SIGNS.get(event.actor_kind, "·"), words, seen.actor(event), times.local(event.at), times.exact(event.at)
         )
         if decision is not None:
-            _decision(seen, decision)
+            _decision(seen, decision, key=f"timeline-decision-{event.seq}")
         if instead is not None:
             words = f"In place of the finding of {seen.name(instead.person_id)}: {settling.in_words(instead.values)}"
             plain.quiet(words, indent=True)
@@ -136,7 +140,6 @@ def show(seen: cases.View, *, who: Who, key: str) -> None:
             plain.quiet(str(event.data["said"]), indent=True)
         if kind == "refused_act":
             plain.quiet(_REFUSED.get(str(event.data.get("why")), "").format(event.data.get("act")), indent=True)
-        attempt = attempts.get(str(event.data.get("attempt"))) or _lost(seen, event.at)
         if attempt is not None:
             if attempt.reason:
                 plain.quiet(attempt.reason, indent=True)
@@ -151,8 +154,8 @@ def _looked_up(seen: cases.View, data: Mapping[str, Any]) -> None:
         plain.quiet(f"{words[:1].upper()}{words[1:]}.", indent=True)
 
 
-def _decision(seen: cases.View, decision: Any) -> None:
-    with st.container(key=f"timeline-decision-{decision.id}", gap="xsmall"):
+def _decision(seen: cases.View, decision: Any, *, key: str) -> None:
+    with st.container(key=key, gap="xsmall"):
         if decision.verdict == "settle":  # Its values are a finding, not a proposal's.
             plain.quiet(f"Found: {settling.in_words(decision.values)}", indent=True)
             plain.quiet(f"Evidence: “{decision.note}”", indent=True)

@@ -291,6 +291,16 @@ class InPart(drive.Scripted):
         return Receipt(key, "R-9", self.then)
 
 
+def test_what_was_applied_in_part_is_not_found_unapplied_and_paid_again(store: Store) -> None:
+    case_id = lose(store, InPart)
+    later = clock.now() + timedelta(hours=2)
+
+    with pytest.raises(errors.ActionError, match="it applied a part of it"):
+        settling.settle(case_id, Finding.NOT_APPLIED, "Not in full.", actor=store.lead, now=later)
+
+    assert drive.case(case_id).state == "escalated"
+
+
 @pytest.mark.parametrize(
     ("then", "state"),
     [({}, "escalated"), ({"amount_minor": 1000, "currency": "EUR"}, "escalated"),

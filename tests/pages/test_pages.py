@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, admission, cases, claims, clock, effects, errors, lifecycle, outcomes, people
+from core import actions, admission, cases, claims, clock, effects, errors, lifecycle, outcomes, people, record
 from core.actions import Verdict
 from core.lifecycle import State
 from core.outcomes import Answer, Kind
@@ -17,6 +17,7 @@ from core.receivers.ledger import Ledger
 from pages.parts import access, timeline
 from tests.conftest import Store
 from tests.core import drive
+from tests.core.test_doubts import Away
 from tests.pages.conftest import Visit, words
 
 ROLES = ("submitter", "reviewer", "lead", "administrator", "auditor")
@@ -162,6 +163,42 @@ def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
         "An action was refused", "To decide: that was not for this person to do.",
     ):  # fmt: skip
         assert line in shown, line
+
+
+def test_the_story_of_a_rollback_that_was_wished_before_the_outcome_is_told(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number, settings = waiting(), sqlite_store.settings
+    case_id = view(sqlite_store, number).case.id
+    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+    (work,) = drive.claim(settings)
+    actions.roll_back(case_id, "Wrong customer.", actor=sqlite_store.lead)
+    ran = drive.run(work, settings, drive.says(), {"ledger": Ledger(settings.ledger_store_url)})
+    record.record(ran, holder=drive.HOLDER, settings=settings, now=clock.now())
+    drive.until_idle(settings)
+
+    at = visit("case", sqlite_store.lead, case=number)
+
+    assert not at.exception
+    shown = words(at)
+    for line in ("Rollback wanted once the outcome is known", "Rollback ordered", "Undone, receipt received"):
+        assert line in shown, line
+
+
+def test_what_could_not_be_sent_is_not_told_as_a_refusal(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    case_id = view(sqlite_store, number).case.id
+    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+    drive.until_idle(settings, receivers={"ledger": Away(Ledger(settings.ledger_store_url))})
+
+    shown = words(visit("case", sqlite_store.lead, case=number))
+
+    assert view(sqlite_store, number).case.state == State.FAILED
+    assert "It could not be sent" in shown
+    assert "Refused by the receiver" not in shown
 
 
 def test_a_case_of_somebody_else_reads_like_no_case(
