@@ -48,6 +48,15 @@ def since(found: Outage | Away) -> str:
     return f"{found.trouble} since {_time(found.since)}"
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """Inside the block the store being away is an `ActionError`, whose words can be shown."""
+    try:
+        yield
+    except Away as error:
+        raise not_saved(error) from error
+
+
 def not_saved(error: Away) -> errors.StoreAway:
     """What to tell a person whose act did not happen, or, after an `UnknownCommit`, of whose act nobody knows."""
     if isinstance(error, database.UnknownCommit):

@@ -41,12 +41,12 @@ def show(workflow_name: str, *, who: Who) -> None:
 def _take(name: str, content: bytes, workflow_name: str, who: Who) -> None:
     # The same file sent twice makes each case once: the key of a row is the file's digest and its number.
     try:
-        lines = imports.run(
-            name, content, actor=who, settings=access.settings(), workflow_name=workflow_name, dry_run=False
-        )
-    except (errors.StoreAway, outage.Away) as error:
-        since = str(outage.not_saved(error) if isinstance(error, outage.Away) else error)
-        words = f"Not every row was taken. {since} A row that was taken is not made a second case."
+        with outage.told():
+            lines = imports.run(
+                name, content, actor=who, settings=access.settings(), workflow_name=workflow_name, dry_run=False
+            )
+    except errors.StoreAway as error:
+        words = f"Not every row was taken. {error} A row that was taken is not made a second case."
         notice.leave("refused", words)
         st.rerun()
     access.wake()

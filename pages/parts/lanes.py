@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from core import admission, clock, errors, figures, naming
+from core import admission, clock, figures, naming
 from core.permissions import Who
 from core.settings import HTTP
 from pages.parts import access, badges, notice, panel, plain, times
@@ -80,12 +80,5 @@ def changes(found: Sequence[admission.Change]) -> None:
 
 
 def _do(act: Callable[[], str]) -> None:
-    try:
-        words = act()
-    except errors.Incomplete:
-        raise  # The panel stays, and says it.
-    except errors.ActionError as error:
-        notice.leave("refused", str(error))
-        return
-    notice.leave("done", words)
+    notice.leave("done", act())
     access.wake()

@@ -5,7 +5,7 @@ from typing import Literal
 
 import streamlit as st
 
-from core import acting, errors
+from core import acting, errors, outage
 from pages.parts import access, plain
 
 Kind = Literal["done", "refused", "warning", "info"]
@@ -46,7 +46,8 @@ def tell(done: acting.Done) -> None:
 def act(do: Callable[[], acting.Done]) -> acting.Done | None:
     """Do one action of a person, say what came of it, and wake the worker. None: it was refused."""
     try:
-        done = do()
+        with outage.told():
+            done = do()
     except errors.ActionError as error:
         leave("refused", str(error))
         return None

@@ -10,10 +10,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import acting, errors
+from core import acting, errors, outage
 from pages.parts import notice, plain
 
-Do = Callable[[str], acting.Done | None]  # None: it is done in the next run, and says so itself.
+Do = Callable[[str], acting.Done | None]  # None: it says itself what came of it, now or in the next run.
 
 
 def opener(label: str, name: str, *, key: str, **look: Any) -> None:
@@ -110,13 +110,16 @@ def _confirm(
     key = f"panel.{name}"
     words = st.session_state.get(f"{key}.text") or ""
     st.session_state.pop(f"{key}.problem", None)
+    more = st.session_state.get(f"{key}.more") or ""
+    done: acting.Done | None
     try:
-        done: acting.Done | None
-        more = st.session_state.get(f"{key}.more") or ""
-        if do_both is not None:
-            done = do_both(words, more)
-        else:
-            done = do_choice(st.session_state[f"{key}.choice"], words, more) if do_choice is not None else do(words)
+        with outage.told():
+            if do_both is not None:
+                done = do_both(words, more)
+            elif do_choice is not None:
+                done = do_choice(st.session_state[f"{key}.choice"], words, more)
+            else:
+                done = do(words)
     except (errors.Incomplete, errors.StoreAway) as error:
         st.session_state[f"{key}.problem"] = str(error)  # The panel stays, with what was typed.
         return

@@ -252,9 +252,10 @@ def _send(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: M
             more.pop("all", None)  # It may be wrong only for what could not be read.
             raise errors.Incomplete("Some fields need another look; nothing was sent yet.", more | wrong)
         request = submissions.read_request(kind.name, body)
-        made = submissions.submit(
-            request, actor=who, settings=access.settings(), workflow_name=kind.name, key=f"form:{draft['key']}"
-        )
+        with outage.told():
+            made = submissions.submit(
+                request, actor=who, settings=access.settings(), workflow_name=kind.name, key=f"form:{draft['key']}"
+            )
     except errors.Incomplete as error:
         st.session_state[_PROBLEMS] = _tidy(error.fields)
         notice.leave("warning", "Some fields need another look; nothing was sent yet.")
@@ -267,9 +268,9 @@ def _send(kind: Workflow[Any, Any], who: Who, draft: Mapping[str, Any], typed: M
         words = f"Case {error.number} was sent from another tab of this form. Submit again to make this a second case."
         notice.leave("warning", words)
         st.rerun()
-    except (errors.ActionError, outage.Away) as error:
+    except errors.ActionError as error:
         # The form keeps its key: sent again it makes one case, also where nobody knows whether it made one already.
-        notice.leave("refused", str(outage.not_saved(error) if isinstance(error, outage.Away) else error))
+        notice.leave("refused", str(error))
         st.rerun()
     access.wake()
     _forget(kind, who)

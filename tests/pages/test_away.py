@@ -12,6 +12,7 @@ from core.actions import Verdict
 from core.lifecycle import State
 from pages.parts.verdicts import Asked
 from tests.conftest import Store
+from tests.core.test_doubts import Forgetful, lose
 from tests.pages.conftest import Visit, words
 from tests.pages.test_pages import fill
 from tests.pages.test_review import button, field, shown_of, view
@@ -25,7 +26,9 @@ NOT_SAVED = re.compile(
 )
 
 
-@pytest.mark.parametrize("page", ["inbox", "review", "submit", "case", "cases", "rollback", "metrics"])
+@pytest.mark.parametrize(
+    "page", ["inbox", "review", "submit", "case", "cases", "rollback", "metrics", "integrations", "outbox"]
+)
 def test_every_page_says_so_while_the_store_is_gone_and_comes_back_by_itself(
     visit: Visit, sqlite_store: Store, waiting: Callable[..., int], page: str
 ) -> None:
@@ -208,3 +211,36 @@ def test_a_tab_that_shows_an_older_version_changes_nothing(
     assert not at.exception
     assert f"Case {number} was moved by Lead" in words(at)
     assert view(sqlite_store, number).case.state == State.WAITING_FOR_REVIEW
+
+
+def test_a_lane_that_could_not_be_paused_is_not_said_to_be_and_its_reason_stays(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    at = visit("integrations", sqlite_store.lead)
+    at.button(key="lane.ledger.pause").click().run()
+    at.text_area(key="panel.pause.ledger.text").set_value("Stock-taking.")
+
+    with breaking.gone():
+        at.button(key="panel.pause.ledger.confirm").click().run()
+        away, failed = words(at), list(at.exception)
+        typed = at.text_area(key="panel.pause.ledger.text").value
+    at.button(key="panel.pause.ledger.confirm").click().run()
+
+    assert not failed
+    assert NOT_SAVED.search(away)
+    assert "ledger is paused" not in away
+    assert typed == "Stock-taking."
+    assert "The lane ledger is paused." in words(at)
+
+
+def test_a_look_up_that_cannot_be_recorded_says_so(visit: Visit, sqlite_store: Store) -> None:
+    lose(sqlite_store, Forgetful)
+    at = visit("integrations", sqlite_store.lead)
+    (look_up,) = [one for one in at.button if str(one.key).endswith(".look_up")]
+
+    with breaking.gone():
+        look_up.click().run()
+        away, failed = words(at), list(at.exception)
+
+    assert not failed
+    assert NOT_SAVED.search(away)
