@@ -11,14 +11,14 @@ if not asked:
     st.title("Case")
     st.caption("No case was chosen.")
     access.link("cases", "All cases", icon=":material/list_alt:")
-    st.stop()
+    access.end_page()
 try:
     seen = cases.view(cases.resolve(asked), actor=who)
 except errors.NotFound as error:
     st.title("Case")
     notice.box("refused", str(error))
     access.link("cases", "All cases", icon=":material/list_alt:")
-    st.stop()
+    access.end_page()
 
 case = seen.case
 with st.container(horizontal=True, vertical_alignment="center", key="case-head"):

@@ -18,6 +18,8 @@ try:
         frame.banners()
         notice.show()
         chosen.run()
+except access.PageEnd:
+    pass
 except outage.Away:
     memory.used = True
     frame.cannot_show()

@@ -31,13 +31,13 @@ if who.role is Role.SUBMITTER:
         access.link("submit", "New case", icon=":material/add_circle:")
         if len(mine) == MINE:
             access.link("cases", "All your cases", icon=":material/list_alt:")
-    st.stop()
+    access.end_page()
 
 if who.role not in (Role.REVIEWER, Role.LEAD):
     queue.tiles(None, seen)
     st.caption(f"{'An' if str(who.role)[0] in 'aeiou' else 'A'} {who.role} decides no cases.")
     access.link("cases", "See all cases", icon=":material/list_alt:")
-    st.stop()
+    access.end_page()
 
 line = queue.read(who, seen, limit=queue.rows_wanted(), now=clock.now())
 queue.tiles(line, seen)
@@ -49,13 +49,13 @@ if not line.rows:
     if not any(seen.places.values()):
         st.caption("Nothing waits for you. There is no case yet.")
         access.link("submit", "New case", icon=":material/add_circle:")
-        st.stop()
+        access.end_page()
     last = f" The last decision was {times.ago(seen.last_decision)}." if seen.last_decision else ""
     st.caption(f":material/done_all: {'Nothing else' if stuck else 'Nothing'} waits for you.{last}")
     if seen.pending:
         st.caption(f"{seen.pending:,} {'case is' if seen.pending == 1 else 'cases are'} still with the worker.")
     access.link("metrics", "Metrics", icon=":material/monitoring:")
-    st.stop()
+    access.end_page()
 
 kinds: dict[str, tuple[Sequence[Row], str]] = {
     "All": (line.rows, f"{line.total:,}"),

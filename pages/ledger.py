@@ -14,14 +14,16 @@ try:
     book = books.book(access.settings(), who, limit=paging.PAGE + 1, below=below)
 except errors.ActionError as error:
     notice.box("refused", str(error))
-    st.stop()
-if HTTP in installation.connected(access.settings()):
+    access.end_page()
+moves_elsewhere = HTTP in installation.connected(access.settings())
+if moves_elsewhere:
     entries.elsewhere()
-    if not book.lines and below is None:
-        st.stop()
 if not book.lines and below is None:
-    st.caption("Nothing was credited yet. A refund to store credit or to a payment stands here when it was approved.")
-    st.stop()
+    if not moves_elsewhere:
+        st.caption(
+            "Nothing was credited yet. A refund to store credit or to a payment stands here when it was approved."
+        )
+    access.end_page()
 
 entries.credited(book.credited)
 entries.show(book.lines[: paging.PAGE], key=f"ledger.rows.{below or 0}")

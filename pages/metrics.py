@@ -16,7 +16,7 @@ try:
     top = measures.read(asked, None, settings)
 except errors.Incomplete as error:
     st.caption(str(error))
-    st.stop()
+    access.end_page()
 
 if not top.has_cases and not asked.demo:
     if top.has_demo:
@@ -25,7 +25,7 @@ if not top.has_cases and not asked.demo:
         st.caption("There is no case yet, so there is nothing to measure.")
         if who.role in access.PAGES["submit"].roles:
             access.link("submit", "New case", icon=":material/add_circle:")
-    st.stop()
+    access.end_page()
 
 measures.tiles(top)
 about = st.segmented_control(

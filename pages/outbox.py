@@ -16,7 +16,7 @@ if "mail" not in installation.connected(access.settings()):
     letters.how_to_connect()
 if not found and below is None:
     st.caption("No message was planned yet. A reply stands here from the approval on.")
-    st.stop()
+    access.end_page()
 
 for one in found[: paging.PAGE]:
     letters.show(one)

@@ -22,14 +22,14 @@ if not asked and not line.rows:
     last = f" The last decision was {times.ago(overview.last_decision)}." if overview.last_decision else ""
     st.caption(f":material/done_all: Nothing is waiting for review.{last}")
     access.link("inbox", "Inbox", icon=":material/inbox:")
-    st.stop()
+    access.end_page()
 try:
     seen = cases.view(cases.resolve(asked) if asked else line.rows[0].case.id, actor=who)
 except errors.NotFound as error:
     st.title("Review")
     notice.box("refused", str(error))
     access.link("inbox", "Inbox", icon=":material/inbox:")
-    st.stop()
+    access.end_page()
 
 case = seen.case
 st.query_params["case"] = str(case.number)
@@ -55,7 +55,7 @@ if not decidable:
         notice.box("refused", refusal)
     panel.close()
     bar.decided(seen, shown, who=who, line=line)
-    st.stop()
+    access.end_page()
 
 if case.reason:
     plain.quiet(f"Why a person is asked: {case.reason}")

@@ -34,13 +34,13 @@ if not asked:
             )
     else:
         st.caption("No case stands applied, so there is nothing to roll back.")
-    st.stop()
+    access.end_page()
 
 try:
     seen = cases.view(cases.resolve(asked), actor=who)
 except errors.NotFound as error:
     notice.box("refused", str(error))
-    st.stop()
+    access.end_page()
 
 case = seen.case
 with st.container(horizontal=True, vertical_alignment="center", key="rollback-head"):

@@ -81,6 +81,15 @@ def wake() -> None:
         _given[1]()
 
 
+class PageEnd(Exception):
+    """The page has nothing more to show; the frame around it goes on."""
+
+
+def end_page() -> NoReturn:
+    """Show no more of this page. After `st.stop` the frame could draw nothing either, and has the banners to draw."""
+    raise PageEnd
+
+
 def person() -> Who:
     """Who this run is for, as the store has them now. Stops the page when there is nobody."""
     who = _of_header()
@@ -125,7 +134,7 @@ def require(*roles: Role | str) -> Who:
     if who.role not in {Role(role) for role in roles}:
         st.error("You do not have access to this page.", icon=":material/block:")
         link("inbox", "Inbox", icon=":material/inbox:")
-        st.stop()
+        end_page()
     return who
 
 
@@ -190,4 +199,4 @@ def _signed_out() -> NoReturn:
     st.title("Signed out")
     st.text("Your sign-in has ended. Nothing was changed.")
     st.html('<a href="/sign-in" target="_self">Sign in again</a>')
-    st.stop()
+    end_page()

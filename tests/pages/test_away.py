@@ -48,6 +48,34 @@ def test_every_page_says_so_while_the_store_is_gone_and_comes_back_by_itself(
     assert "Not now" not in [title.value for title in at.title]
 
 
+@pytest.mark.parametrize(
+    ("page", "role"),
+    [
+        ("inbox", "submitter"),
+        ("inbox", "reviewer"),
+        ("inbox", "auditor"),
+        ("review", "reviewer"),
+        ("case", "lead"),
+        ("rollback", "lead"),
+        ("outbox", "lead"),
+        ("ledger", "lead"),
+        ("ledger", "submitter"),
+    ],
+)
+def test_a_page_that_ends_early_says_so_too(visit: Visit, sqlite_store: Store, page: str, role: str) -> None:
+    at = visit(page, getattr(sqlite_store, role))
+    assert not at.exception
+
+    with breaking.gone():
+        at.run()
+        away = words(at)
+    at.run()
+
+    assert GONE.search(away)
+    assert not at.exception
+    assert "unavailable" not in words(at)
+
+
 def test_a_tab_that_is_opened_while_the_store_is_gone_says_so(visit: Visit, sqlite_store: Store) -> None:
     with breaking.gone():
         at = visit("inbox", sqlite_store.reviewer)
