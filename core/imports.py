@@ -55,10 +55,7 @@ def run(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise errors.Incomplete("The file is not UTF-8 text. Save it as CSV UTF-8 and try again.") from None
-    try:
-        model = workflow.get(workflow_name).Request
-    except KeyError as error:
-        raise errors.NotFound(str(error.args[0])) from None
+    model = workflow.get(workflow_name).Request
     rows = list(_json_lines(text) if name.lower().endswith((".jsonl", ".ndjson", ".json")) else _csv(text, model))
     if not rows:
         raise errors.Incomplete("The file holds no row.")

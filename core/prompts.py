@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from core import acting, clock, errors, moves, people, workflow
 from core.moves import Note
-from core.permissions import Act, Who, may
+from core.permissions import Act, Who
 from core.settings import Settings
 from storage import database, prompts
 from storage import people as people_rows
@@ -56,9 +56,10 @@ def chosen(session: Session, workflow_name: str) -> PromptVersion | None:
 
 def listed(workflow_name: str, *, actor: Who | None) -> list[Version]:
     """All versions of a workflow, newest first; chosen are the one that is used now and its copies for other models.
-    Raises `Forbidden`. `actor` is None on the host's command line."""
-    _require(actor, Act.SEE_PROMPT)
-    kind = _workflow(workflow_name)
+    Raises `Forbidden`, `NotFound`. `actor` is None on the host's command line."""
+    if actor is not None:
+        people.allow(actor, Act.SEE_PROMPT)
+    kind = workflow.get(workflow_name)
     with database.reading() as session:
         now = prompts.chosen(session, workflow=workflow_name)
         used_now = now.instructions if now is not None else _program(session, kind)
@@ -78,7 +79,7 @@ def listed(workflow_name: str, *, actor: Who | None) -> list[Version]:
 def instructions(workflow_name: str, digest: str | None) -> str:
     """Those of the one version whose digest begins so, eight letters or more; None: the program's own. Raises
     `NotFound`."""
-    kind = _workflow(workflow_name)
+    kind = workflow.get(workflow_name)
     with database.reading() as session:
         found = _program(session, kind) if digest is None else _one(session, kind.name, digest).instructions
     if found is None:
@@ -120,8 +121,8 @@ def write(
     now: datetime | None = None,
 ) -> Written:
     """Register a version of these instructions for the model of the settings; nothing uses it until it is chosen.
-    The same text again is the same version, and keeps its reason. Raises `Forbidden`, `Incomplete`."""
-    kind, moment = _workflow(workflow_name), now or clock.now()
+    The same text again is the same version, and keeps its reason. Raises `NotFound`, `Forbidden`, `Incomplete`."""
+    kind, moment = workflow.get(workflow_name), now or clock.now()
     instructions = acting.words(instructions, "prompt", LONGEST)
     why = acting.words(why, "reason", acting.LONGEST_NOTE)
     digest = workflow.prompt_version(kind, instructions, settings.model_name)
@@ -160,7 +161,7 @@ def _already(session: Session, found: PromptVersion) -> str:
 def choose(workflow_name: str, digest: str | None, why: str, *, actor: Who, now: datetime | None = None) -> None:
     """Use this version from the next call on; None: the program's own. `digest` may be its first letters, eight or
     more. Raises `NotFound`, `Forbidden`, `Incomplete`."""
-    kind, moment = _workflow(workflow_name), now or clock.now()
+    kind, moment = workflow.get(workflow_name), now or clock.now()
     why = acting.words(why, "reason", acting.LONGEST_NOTE)
     with database.transaction() as session:
         _require_now(session, actor)
@@ -174,13 +175,6 @@ def choose(workflow_name: str, digest: str | None, why: str, *, actor: Who, now:
         moves.note(session, [Note("prompt_chosen", acting.by(actor), facts=facts)], now=moment)
 
 
-def _workflow(name: str) -> workflow.Workflow[Any, Any]:
-    try:
-        return workflow.get(name)
-    except KeyError as error:
-        raise errors.NotFound(str(error.args[0])) from None
-
-
 def choices(workflow_name: str) -> Sequence[tuple[PromptChoice, str]]:
     """Who chose what and why, the latest first."""
     with database.reading() as session:
@@ -189,12 +183,6 @@ def choices(workflow_name: str) -> Sequence[tuple[PromptChoice, str]]:
     return [(one, names.get(one.person_id, "somebody")) for one in found]
 
 
-def _require(actor: Who | None, act: Act) -> None:
-    reason = may(actor, act) if actor is not None else None
-    if reason is not None:
-        raise errors.Forbidden(reason)
-
-
 def _require_now(session: Session, actor: Who) -> None:
     """The person as they are now may choose prompts."""
-    _require(people.fresh(session, actor), Act.CHOOSE_PROMPT)
+    people.allow(people.fresh(session, actor), Act.CHOOSE_PROMPT)

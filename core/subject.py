@@ -103,8 +103,8 @@ def load(session: Session, case: Case, known: Papers | None = None) -> Subject:
     """Everything that the workflow's methods, the review page and the digest are made of. `known`: read already."""
     try:
         kind = workflow.get(case.workflow)
-    except KeyError as error:
-        raise errors.ActionError(f"Case {case.number} cannot be shown: {error.args[0]}.") from None
+    except errors.NotFound as error:
+        raise errors.ActionError(f"Case {case.number} cannot be shown: {error}.") from None
     known = known or papers(session, case)
     body = cases.requests(session, case_ids=[case.id])[case.id]
     others = related(session, [case]).get(case.id, ())

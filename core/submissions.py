@@ -35,11 +35,7 @@ class Submitted:
 
 def read_request(workflow_name: str, body: Mapping[str, Any]) -> BaseModel:
     """The validated request. Raises `Incomplete` with a sentence per field, `NotFound` for an unknown workflow."""
-    try:
-        model = workflow.get(workflow_name).Request
-    except KeyError as error:
-        raise errors.NotFound(str(error.args[0])) from None
-    return acting.read(model, body, "The request")
+    return acting.read(workflow.get(workflow_name).Request, body, "The request")
 
 
 def problems(workflow_name: str, body: Mapping[str, Any]) -> dict[str, str]:

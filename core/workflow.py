@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origi
 
 from pydantic import BaseModel, ConfigDict
 
-from core import audit
+from core import audit, errors
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 ProposalT = TypeVar("ProposalT", bound=BaseModel)
@@ -294,8 +294,8 @@ def loaded() -> dict[str, Workflow[Any, Any]]:
 
 
 def get(name: str) -> Workflow[Any, Any]:
-    """The workflow called `name`. Raises KeyError that names those there are."""
+    """The workflow called `name`. Raises `NotFound` that names those there are."""
     try:
         return loaded()[name]
     except KeyError:
-        raise KeyError(f"there is no workflow {name!r}; there is {', '.join(sorted(loaded()))}") from None
+        raise errors.NotFound(f"there is no workflow {name!r}; there is {', '.join(sorted(loaded()))}") from None
