@@ -1,8 +1,8 @@
 """What leads watch: the numbers of a range, and the cases behind each of them.
 
 The page and `countersign metrics` show the same numbers by the same functions. What is counted is said in
-`storage/metrics.py`, what a figure means in `core/figures.py`. Each question is a short read of its own: with SQLite's
-rollback journal a long one would keep the writers waiting.
+`storage/metrics.py`, what a figure means in `core/definitions.py`. Each question is a short read of its own: with
+SQLite's rollback journal a long one would keep the writers waiting.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from core import clock, errors, figures, lifecycle
+from core.definitions import SAID
 from core.figures import SECTIONS, Behind, Bucket, Figure, Point, Report, Section, Series, Tile, Unit, show, span
 from core.outcomes import Category, CostStatus
 from core.settings import Settings
@@ -75,7 +76,7 @@ def report(
         has_cases=has_cases,
         has_demo=has_demo,
         tiles=tuple(make(asked) for make in _TILES) if tiles else (),
-        figures=tuple(make(asked) for key, make in _FIGURES.items() if figures.SAID[key].section in sections),
+        figures=tuple(make(asked) for key, make in _FIGURES.items() if SAID[key].section in sections),
     )
 
 
@@ -148,14 +149,14 @@ def spent(totals: Iterable[Total]) -> str:
     nano, calls = _by_status(totals)
     if not any(n for status, n in calls.items() if status is not CostStatus.NONE):
         n = calls[CostStatus.NONE]
-        times = "once" if n == 1 else f"{n:,} times"
-        return "No model was called" + (f": the built-in rules answered {times}, at no cost." if n else ".")
+        how_often = f": the built-in rules answered {figures.times(n)}, at no cost" if n else ""
+        return f"No model was called{how_often}."
     said = [figures.dollars(nano)] if calls[CostStatus.PRICED] or calls[CostStatus.ESTIMATED] else []
     unpriced, unknown = calls[CostStatus.UNPRICED], calls[CostStatus.UNKNOWN]
     if unpriced:
-        said.append(f"{unpriced:,} unpriced {'call' if unpriced == 1 else 'calls'}")
+        said.append(figures.counted(unpriced, "unpriced call"))
     if unknown:
-        said.append(f"{unknown:,} {'call' if unknown == 1 else 'calls'} of unknown cost")
+        said.append(f"{figures.counted(unknown, 'call')} of unknown cost")
     return " + ".join(said)
 
 
@@ -385,7 +386,7 @@ def _percentiles(a: _Asked, of: Fact, parts: Mapping[str, str]) -> tuple[Series,
 def _figure(
     key: str, series: tuple[Series, ...], *, n: int, summary: str, notes: Sequence[str] = (), hours: str = ""
 ) -> Figure:
-    said = figures.SAID[key]
+    said = SAID[key]
     said = replace(
         said, definition=said.definition.replace("{hours}", hours), formula=said.formula.replace("{hours}", hours)
     )
@@ -394,7 +395,7 @@ def _figure(
 
 def _counted_figure(key: str, series: tuple[Series, ...], *, notes: Sequence[str] = (), empty: str = "None.") -> Figure:
     """A figure of counts or sums that says its totals, the largest first, without those that are zero."""
-    unit: Unit = figures.SAID[key].unit
+    unit: Unit = SAID[key].unit
     found = sorted((one for one in series if one.total.value), key=lambda one: -(one.total.value or 0))
     said = "; ".join(f"{one.label}: {show(one.total.value, unit)}" for one in found)
     return _figure(key, series, n=sum(one.total.n for one in series), summary=said or empty, notes=notes)

@@ -22,6 +22,7 @@ from uuid_utils.compat import uuid7
 
 from core import claims, clock, effects, errors, installation, lifecycle, lines, money, moves, naming, record
 from core.executor import Ran, ToSend
+from core.figures import counted
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move, Note
 from core.outcomes import Answer, Applied, Receipt
@@ -88,33 +89,27 @@ class Report:
         }  # fmt: skip
 
     def as_text(self) -> str:
-        said = [f"{_count(self.compared, 'effect')} compared with what the receivers hold."]
+        said = [f"{counted(self.compared, 'effect')} compared with what the receivers hold."]
         if self.taken_over:
             said.append(f"Taken over as applied: {_cases(self.taken_over)}.")
         if self.to_send:
             there = "was" if self.to_send == 1 else "were"
-            said.append(f"{_count(self.to_send, 'effect')} {there} not there; each leaves with the key that it has.")
+            said.append(f"{counted(self.to_send, 'effect')} {there} not there; each leaves with the key that it has.")
         if self.to_people:
             said.append(
-                f"{_count(self.to_people, 'effect')} may have left after the backup, to receivers that keep no keys: "
+                f"{counted(self.to_people, 'effect')} may have left after the backup, to receivers that keep no keys: "
                 "none is sent, and people find out what became of each."
             )
         said += [*self.unasked, *(f"{one.difference}: {one.sentence}" for one in self.findings)]
-        found = len(self.findings)
-        said.append(
-            f"{_count(found, 'difference')} {'is' if found == 1 else 'are'} for people."
-            if found
-            else "Nothing differs."
-        )
+        if found := len(self.findings):
+            said.append(f"{counted(found, 'difference')} {'is' if found == 1 else 'are'} for people.")
+        else:
+            said.append("Nothing differs.")
         if self.is_restored:
             said.append("Still in restored mode: nothing is sent until every receiver that keeps keys has answered.")
         elif self.was_restored:
             said.append("Restored mode is left.")
         return "\n".join(said)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def leave_restored_mode(
@@ -179,9 +174,8 @@ class _Asked:
     numbers: dict[UUID, int]  # Of all cases, where a key must be traced to one.
     held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
     listed: set[str] = field(default_factory=set)
-    blind: set[str] = field(
-        default_factory=set
-    )  # Receivers without keys, or mute: what they do not name may have left.
+    # Receivers that keep no keys, or cannot be asked: what they do not name may have left.
+    blind: set[str] = field(default_factory=set)
     silent: dict[str, str] = field(default_factory=dict)  # Receivers that cannot be asked, and why.
     unanswered: dict[tuple[str, str], str] = field(default_factory=dict)  # Keys of which others said nothing, and why.
     retention: dict[str, timedelta] = field(default_factory=dict)  # Of the receivers that were asked.
@@ -347,7 +341,7 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
         number = sum(whose == name for whose, _ in asked.unanswered)
         them = "it" if number == 1 else "them"
         sentence = (
-            f"{naming.begin(name)} did not say of {_count(number, 'key')} of ours whether it holds {them} ({why})."
+            f"{naming.begin(name)} did not say of {counted(number, 'key')} of ours whether it holds {them} ({why})."
         )
         found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
     _strangers(found, here, asked)

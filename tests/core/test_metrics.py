@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from core import actions, clock, errors, figures, lifecycle, metrics, moves
 from core.actions import Verdict
+from core.definitions import SAID
 from core.figures import Figure, Report
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move
@@ -617,7 +618,7 @@ def test_demo_cases_count_only_when_asked_for(twenty: Twenty) -> None:
 def test_the_report_is_plain_json_with_a_definition_for_every_figure(twenty: Twenty) -> None:
     body = json.loads(json.dumps(metrics.as_json(twenty.report), allow_nan=False))
 
-    assert set(body["figures"]) == set(figures.SAID)
+    assert set(body["figures"]) == set(SAID)
     for figure in body["figures"].values():
         assert figure["title"].endswith("?")
         assert figure["definition"].endswith(".")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core import figures
+from core.definitions import SAID
 from core.figures import Figure, Point, Series
 from pages.parts import charts
 from storage.metrics import Fact
@@ -24,7 +24,7 @@ def figure(key: str, *lines: tuple[Point, ...], **how: Any) -> Figure:
         Series(f"s{i}", f"Series {i}", line, replace(line[0], value=1), Fact.ARRIVAL, None, **how)
         for i, line in enumerate(lines)
     )
-    return Figure(key, figures.SAID[key], 30, "So much.", series)
+    return Figure(key, SAID[key], 30, "So much.", series)
 
 
 def described(found: Figure) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_a_click_finds_its_point_and_one_from_an_older_chart_finds_none() -> Non
 
 
 def test_every_chart_can_be_drawn_by_plotly() -> None:
-    for key, said in figures.SAID.items():
+    for key, said in SAID.items():
         found = figure(key, points(0.5, None, lower=0.4, upper=0.6), points(0.5, 0.1))
         drawn = charts.drawn(found, bucket="day", time_zone="UTC")
         assert len(drawn.data) >= 1, (key, said.shape)

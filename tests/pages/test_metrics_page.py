@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, figures
+from core import actions, cases
 from core.actions import Verdict
+from core.definitions import SAID
 from tests.conftest import Store
 from tests.core import drive
 from tests.pages.conftest import Visit, in_markdown, words
@@ -18,7 +19,7 @@ def tiles(at: AppTest) -> dict[str, str]:
 
 
 def of_section(section: str) -> list[str]:
-    return [said.title for said in figures.SAID.values() if said.section == section]
+    return [said.title for said in SAID.values() if said.section == section]
 
 
 def test_each_section_shows_its_questions_with_answer_definition_and_n(
@@ -102,7 +103,7 @@ def test_a_submitter_does_not_see_the_metrics(visit: Visit, sqlite_store: Store)
     at = visit("metrics", sqlite_store.submitter)
 
     assert "Metrics" not in [one.value for one in at.title]
-    assert not {said.title for said in figures.SAID.values()} & {one.value for one in at.subheader}
+    assert not {said.title for said in SAID.values()} & {one.value for one in at.subheader}
 
 
 @pytest.mark.parametrize("preset", ["24h", "7d", "30d", "90d", "custom"])
