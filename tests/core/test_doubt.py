@@ -66,7 +66,7 @@ class Two(Workflow[Ask, Give]):
 
 
 class Receiver:
-    """Answers by a script, and remembers every word that was sent."""
+    """Answers by a script, and remembers every word and key that was sent."""
 
     name = "two"
     reversibility = Reversibility.REVERSIBLE
@@ -74,7 +74,8 @@ class Receiver:
     keeps_keys = True
 
     def __init__(self, *script: str, fragile: bool = False) -> None:
-        self.script, self.sent, self.fragile = list(script), list[str](), fragile
+        self.script, self.fragile = list(script), fragile
+        self.sent, self.keys = list[str](), list[str]()
 
     def apply(self, sending: Sending) -> Answer:
         return self._answer("apply", sending.key, sending.payload)
@@ -87,6 +88,7 @@ class Receiver:
 
     def _answer(self, kind: str, key: str, payload: str) -> Answer:
         self.sent.append(f"{kind} {json.loads(payload)['n']}")
+        self.keys.append(key)
         word = self.script.pop(0) if self.script else "applied"
         if word == "applied":
             return Answer("applied", receipt=Receipt(key, f"T-{key[:12]}", {"fragile": self.fragile}))
@@ -133,14 +135,22 @@ def holds() -> None:
     assert report.holds, report.as_text()
 
 
-def test_two_effects_are_applied_in_order_and_undone_in_reverse(store: Store) -> None:
-    receiver = Receiver()
+@pytest.mark.parametrize(
+    ("script", "undone"),
+    [((), ["undo 2", "undo 1"]), (("applied", "refused"), ["undo 1"])],
+    ids=["all applied", "refused after a part"],
+)
+def test_what_was_applied_in_order_is_undone_in_reverse_and_at_once(
+    store: Store, script: tuple[str, ...], undone: list[str]
+) -> None:
+    receiver = Receiver(*script)
     made, go = approved(store, receiver)
     go()
-    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    done = actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
     go()
 
-    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 1"]
+    assert done.message.startswith("The rollback is on its way")
+    assert receiver.sent == ["apply 1", "apply 2", *undone]
     assert place(made) == "rolled_back/undo"
     holds()
 
@@ -233,28 +243,25 @@ def test_what_stands_of_a_case_that_was_partly_refused_can_be_kept_and_rolled_ba
     holds()
 
 
-def test_a_part_that_was_refused_is_sent_again_with_a_new_key(store: Store) -> None:
-    receiver = Receiver("applied", "refused")
+@pytest.mark.parametrize(
+    ("script", "sent"),
+    [
+        (("applied", "refused"), ["apply 1", "apply 2", "apply 2"]),
+        (("refused",), ["apply 1", "apply 1", "apply 2"]),
+    ],
+)
+def test_what_was_refused_is_sent_again_with_a_new_key_and_in_its_place(
+    store: Store, script: tuple[str, ...], sent: list[str]
+) -> None:
+    receiver = Receiver(*script)
     made, go = approved(store, receiver)
     go()
     actions.retry(made.case_id, actor=store.lead, settings=store.settings)
     go()
 
-    assert receiver.sent == ["apply 1", "apply 2", "apply 2"]
+    assert receiver.sent == sent
+    assert len(set(receiver.keys)) == len(sent)
     assert place(made) == "completed/apply"
-    holds()
-
-
-def test_a_case_that_was_partly_refused_is_rolled_back_at_once(store: Store) -> None:
-    receiver = Receiver("applied", "refused")
-    made, go = approved(store, receiver)
-    go()
-    done = actions.roll_back(made.case_id, "All or nothing.", actor=store.lead)
-    go()
-
-    assert done.message.startswith("The rollback is on its way")
-    assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
-    assert place(made) == "rolled_back/undo"
     holds()
 
 
@@ -293,18 +300,6 @@ def test_what_is_in_doubt_is_neither_accepted_nor_sent_with_another_key(store: S
     with pytest.raises(errors.ActionError, match="It is not known whether it was applied"):
         actions.retry(made.case_id, actor=store.lead, settings=store.settings)
     assert place(made) == "escalated/apply"
-    holds()
-
-
-def test_an_effect_that_is_retried_keeps_its_place_in_the_order(store: Store) -> None:
-    receiver = Receiver("refused")
-    made, go = approved(store, receiver)
-    go()
-    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
-    go()
-
-    assert receiver.sent == ["apply 1", "apply 1", "apply 2"]
-    assert place(made) == "completed/apply"
     holds()
 
 

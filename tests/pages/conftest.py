@@ -9,6 +9,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from core import actions, cases
+from core.actions import Verdict
 from core.permissions import Who
 from pages.parts import access
 from tests.conftest import Store
@@ -51,6 +53,19 @@ def waiting(sqlite_store: Store) -> Callable[..., int]:
         made = drive.submit(sqlite_store, who, body)
         drive.until_idle(sqlite_store.settings, ask=drive.says(value, **how))
         return made.number
+
+    return make
+
+
+@pytest.fixture
+def approved(sqlite_store: Store, waiting: Callable[..., int]) -> Callable[..., int]:
+    """Make a case that a reviewer approved, with these settings changed; returns its number."""
+
+    def make(**changes: Any) -> int:
+        number, settings = waiting(), sqlite_store.settings.model_copy(update=changes)
+        case_id = cases.resolve(str(number))
+        actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+        return number
 
     return make
 

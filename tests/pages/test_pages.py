@@ -166,11 +166,10 @@ def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
 
 
 def test_the_story_of_a_rollback_that_was_wished_before_the_outcome_is_told(
-    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+    visit: Visit, sqlite_store: Store, approved: Callable[..., int]
 ) -> None:
-    number, settings = waiting(), sqlite_store.settings
+    number, settings = approved(), sqlite_store.settings
     case_id = view(sqlite_store, number).case.id
-    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
     (work,) = drive.claim(settings)
     actions.roll_back(case_id, "Wrong customer.", actor=sqlite_store.lead)
     ran = drive.run(work, settings, drive.says(), {"ledger": Ledger(settings.ledger_store_url)})
@@ -186,12 +185,10 @@ def test_the_story_of_a_rollback_that_was_wished_before_the_outcome_is_told(
 
 
 def test_what_could_not_be_sent_is_not_told_as_a_refusal(
-    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+    visit: Visit, sqlite_store: Store, approved: Callable[..., int]
 ) -> None:
-    number = waiting()
+    number = approved()
     settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
-    case_id = view(sqlite_store, number).case.id
-    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
     drive.until_idle(settings, receivers={"ledger": Away(Ledger(settings.ledger_store_url))})
 
     shown = words(visit("case", sqlite_store.lead, case=number))
@@ -236,12 +233,9 @@ def test_a_submitter_withdraws(visit: Visit, sqlite_store: Store, waiting: Calla
 
 
 def test_an_approval_is_taken_back_from_the_case(
-    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+    visit: Visit, sqlite_store: Store, approved: Callable[..., int]
 ) -> None:
-    number = waiting()
-    held = sqlite_store.settings.model_copy(update={"hold_seconds": 600})
-    seen = view(sqlite_store, number)
-    actions.decide(seen.case.id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=held)
+    number = approved(hold_seconds=600)
     at = visit("case", sqlite_store.reviewer, case=number)
     assert "Leaves in" in words(at)
 
@@ -251,11 +245,9 @@ def test_an_approval_is_taken_back_from_the_case(
 
 
 def test_what_is_leaving_is_taken_back_once_and_the_page_says_what_will_be(
-    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+    visit: Visit, sqlite_store: Store, approved: Callable[..., int]
 ) -> None:
-    number = waiting()
-    case_id = view(sqlite_store, number).case.id
-    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=sqlite_store.settings)
+    number = approved()
     drive.claim(sqlite_store.settings)
     at = visit("case", sqlite_store.reviewer, case=number)
     assert "Leaving now" in words(at)
@@ -268,11 +260,9 @@ def test_what_is_leaving_is_taken_back_once_and_the_page_says_what_will_be(
 
 
 def test_what_waits_for_a_lane_is_not_said_to_leave(
-    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+    visit: Visit, sqlite_store: Store, approved: Callable[..., int]
 ) -> None:
-    number = waiting()
-    case_id = view(sqlite_store, number).case.id
-    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=sqlite_store.settings)
+    number = approved()
     admission.pause("ledger", "Stock-taking.", actor=sqlite_store.lead)
 
     shown = words(visit("case", sqlite_store.reviewer, case=number))
