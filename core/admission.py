@@ -21,7 +21,7 @@ from core.breaker import Breaker, Gate, Signal
 from core.moves import Actor, Note
 from core.outcomes import Category
 from core.permissions import Act, Who, may
-from core.settings import FALLBACK, HTTP, MODEL, Settings
+from core.settings import FALLBACK, HTTP, MAIL, MODEL, Settings
 from storage import database, events, lanes, workers
 from storage import people as people_rows
 from storage.tables import Lane, LaneAct
@@ -510,11 +510,11 @@ _ADDRESS: Final[Mapping[str, str]] = {
     MODEL: "COUNTERSIGN_BASE_URL",
     FALLBACK: "COUNTERSIGN_FALLBACK_BASE_URL",
     HTTP: "COUNTERSIGN_HTTP_URL",
-    "mail": "COUNTERSIGN_MAIL_HOST",
+    MAIL: "COUNTERSIGN_MAIL_HOST",
 }
 _SETTINGS: Final[Mapping[str, str]] = {
     HTTP: "COUNTERSIGN_HTTP_URL, COUNTERSIGN_HTTP_SECRETS or the clock",
-    "mail": "COUNTERSIGN_MAIL_HOST, …_PORT, …_TLS, …_USER, …_PASSWORD or …_FROM",
+    MAIL: "COUNTERSIGN_MAIL_HOST, …_PORT, …_TLS, …_USER, …_PASSWORD or …_FROM",
 }
 
 

@@ -29,6 +29,7 @@ _WORDS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...],
     (httpx2.RemoteProtocolError, "its answer is cut off, or is no HTTP"),
     (httpx2.LocalProtocolError, "the address or the key holds signs that HTTP does not allow"),
     ((httpx2.UnsupportedProtocol, httpx2.InvalidURL), "the address is not one that can be called"),
+    # httpx asks for a package of its own where the proxy of the environment is a SOCKS proxy.
     (ImportError, "what its proxy needs is not installed here"),
     (httpx2.ConnectError, "no connection"),
     ((httpx2.NetworkError, EOFError, OSError), "the line broke"),

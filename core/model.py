@@ -219,15 +219,16 @@ def _transient(category: Category, detail: str) -> Reply:
 
 def _failure(cause: BaseException | None, *, sent: bool, was_timeout: bool) -> Reply:
     """The reply where no whole answer arrived."""
+    words = lines.words(cause)
     if isinstance(cause, wire.TooLong):
         return Reply(Kind.INVALID, category=Category.INVALID, detail=str(cause))
     if isinstance(cause, httpx2.LocalProtocolError) or (isinstance(cause, wire.WRONG_SETTING) and not sent):
-        return Reply(Kind.BLOCKED, category=Category.CONFIGURATION, detail=lines.words(cause))
+        return Reply(Kind.BLOCKED, category=Category.CONFIGURATION, detail=words)
     if was_timeout and sent:
-        return _transient(Category.TIMEOUT, lines.words(cause))
+        return _transient(Category.TIMEOUT, words)
     if isinstance(cause, (httpx2.RequestError, OSError, EOFError)) or not sent:
-        return _transient(Category.TRANSPORT, lines.words(cause))
-    return _transient(Category.UNKNOWN, lines.words(cause))
+        return _transient(Category.TRANSPORT, words)
+    return _transient(Category.UNKNOWN, words)
 
 
 # Codes and types by which providers say what a status alone does not. The first: money, key, model. A person must act.

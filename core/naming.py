@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from core.settings import FALLBACK, HTTP, MODEL
+from core.settings import FALLBACK, HTTP, MAIL, MODEL
 
 _CALLED: Final = {
     MODEL: "the model's provider",
     FALLBACK: "the second model's provider",
     "ledger": "the ledger",
     HTTP: "your own system",
-    "mail": "the mail server",
+    MAIL: "the mail server",
 }
 
 

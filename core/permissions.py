@@ -98,7 +98,7 @@ def may(who: Who, act: Act, what: What | None = None) -> str | None:
         return "This account is not active any more; ask an administrator."
     if who.role not in _ROLES[act]:
         whole = "cases" if act is Act.SUBMIT else "this installation" if act in _OF_ALL else "this"
-        return f"{_an(who.role)} may not {act} {'this case' if what else whole}."
+        return f"{an(who.role)} may not {act} {'this case' if what else whole}."
     if what is None:
         return None
     own = who.id == what.submitted_by
@@ -117,5 +117,6 @@ def may(who: Who, act: Act, what: What | None = None) -> str | None:
     return None
 
 
-def _an(role: Role) -> str:
+def an(role: Role) -> str:
+    """The role with its article, at the beginning of a sentence: "An auditor"."""
     return f"{'An' if role[0] in 'aeiou' else 'A'} {role}"

@@ -15,7 +15,8 @@ from sqlalchemy.exc import ArgumentError
 from core import addresses, errors
 
 MODEL, FALLBACK = "model", "fallback"  # The lanes to the models.
-HTTP = "http"  # The lane to a system of your own.
+HTTP = "http"  # The lane to a system of your own,
+MAIL = "mail"  # and the one to a mail server.
 FALLBACK_CAUSES = ("transport", "timeout", "provider_error", "rate_limit", "configuration")  # What can stop the first.
 GRACE_SECONDS = 15.0  # After the wall clock of a model call, before the whole step is given up.
 EFFECT_SECONDS = 60.0  # After which the sending of one effect is given up.

@@ -6,8 +6,9 @@ import streamlit as st
 
 from core import cases, clock
 from core.cases import Row
+from core.figures import counted
 from core.lifecycle import State
-from core.permissions import Role
+from core.permissions import Role, an
 from pages.parts import access, lists, questions, queue, times
 
 MINE = 50
@@ -35,7 +36,7 @@ if who.role is Role.SUBMITTER:
 
 if who.role not in (Role.REVIEWER, Role.LEAD):
     queue.tiles(None, seen)
-    st.caption(f"{'An' if str(who.role)[0] in 'aeiou' else 'A'} {who.role} decides no cases.")
+    st.caption(f"{an(who.role)} decides no cases.")
     access.link("cases", "See all cases", icon=":material/list_alt:")
     access.end_page()
 
@@ -53,7 +54,7 @@ if not line.rows:
     last = f" The last decision was {times.ago(seen.last_decision)}." if seen.last_decision else ""
     st.caption(f":material/done_all: {'Nothing else' if stuck else 'Nothing'} waits for you.{last}")
     if seen.pending:
-        st.caption(f"{seen.pending:,} {'case is' if seen.pending == 1 else 'cases are'} still with the worker.")
+        st.caption(f"{counted(seen.pending, 'case')} {'is' if seen.pending == 1 else 'are'} still with the worker.")
     access.link("metrics", "Metrics", icon=":material/monitoring:")
     access.end_page()
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import streamlit as st
 
 from core import installation, outbox
+from core.settings import MAIL
 from pages.parts import access, letters, paging
 
 who = access.open_page("outbox")
@@ -12,7 +13,7 @@ st.title("Outbox")
 
 below = paging.identity(st.query_params.get("below"))
 found = outbox.letters(who, limit=paging.PAGE + 1, below=below)
-if "mail" not in installation.connected(access.settings()):
+if MAIL not in installation.connected(access.settings()):
     letters.how_to_connect()
 if not found and below is None:
     st.caption("No message was planned yet. A reply stands here from the approval on.")

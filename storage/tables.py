@@ -43,6 +43,7 @@ DUE = "state IN ('pending', 'retrying')"
 HELD = "state = 'processing'"
 WITH_DEADLINE = "deadline_at IS NOT NULL AND state NOT IN ('completed', 'rolled_back', 'cancelled')"
 DEMO = "demo"
+# With its table, for it is asked with cases beside it, which have a state too; an index knows its own table alone.
 UNSETTLED = "effects.state IN ('sending', 'in_doubt')"
 STUCK = "state = 'failed' OR (state = 'escalated' AND step <> 'review')"
 

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 from core import addresses, lines
 from core.outcomes import Answer, Receipt
 from core.receivers import USUAL_RETENTION, Sending
-from core.settings import Settings
+from core.settings import MAIL, Settings
 from core.workflow import Reversibility
 
 _Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]  # As `getaddrinfo` tells it.
@@ -41,7 +41,7 @@ _CODE: Final = re.compile(r"(?<![\w.@-])(?=[A-Za-z-]*[0-9])[A-Za-z0-9-]{6,40}(?!
 class Mail:
     """The receiver called `mail`. A payload is `{"to", "subject", "body"}`, sent as plain text."""
 
-    name = "mail"
+    name = MAIL
     reversibility = Reversibility.IRREVERSIBLE
     retention = USUAL_RETENTION
     keeps_keys = False
@@ -235,7 +235,7 @@ def _talk_on(server: smtplib.SMTP, line: socket.socket) -> None:
 
 def _connected(host: str, port: int, deadline: float) -> socket.socket:
     """A line to the first address of the host that takes it. Raises OSError."""
-    failed: OSError = socket.gaierror("the name has no address")
+    failed: OSError = socket.gaierror("the name has no address")  # As a name of which nobody knows: `lines` says so.
     for family, kind, protocol, _, address in _looked_up(host, port, deadline):
         left = deadline - time.monotonic()
         if left <= 0:

@@ -440,6 +440,12 @@ def _name(site: scratch.Site) -> str:
     return f"PostgreSQL {version}"
 
 
+def plans(points: Sequence[str]) -> tuple[list[Plan], list[Plan]]:
+    """Of a life that passed these points: a kill at each, and a worker that stands still wherever one can."""
+    kills = [Plan((n,)) for n in range(1, len(points) + 1)]
+    return kills, [Plan(stop=n) for n, name in enumerate(points, start=1) if name in STANDS]
+
+
 @dataclass
 class Matrix:
     """The trials of one run, on several processes at once; what comes of each goes into the report."""
@@ -464,9 +470,7 @@ class Matrix:
         if isinstance(whole, str):
             self.report.failed.append(f"a life that nobody broke: {whole}")
             return
-        names = whole.points
-        kills = [Plan((n,)) for n in range(1, len(names) + 1)]
-        stops = [Plan(stop=n) for n, name in enumerate(names, start=1) if name in STANDS]
+        kills, stops = plans(whole.points)
         self.report.points.of, self.report.zombies.of = len(kills), len(stops)
         self.carry_out([*kills, *stops])
 

@@ -701,7 +701,7 @@ def test_what_a_pause_or_a_resume_changed_is_said_as_it_is(sqlite_store: Store) 
         "The lane ledger is open: there was nothing to resume.",
     )
     assert paused == "The lane model is paused."
-    assert again == ("The lane model was paused already, by Lead: Stock-taking. Your reason stands in place of that.")
+    assert again == "The lane model was paused already, by Lead: Stock-taking. Your reason stands in place of that."
     assert capped.startswith("The lane model is paused no more, and still stopped by today's cap")
     assert [one.what for one in admission.lately(store.lead)] == ["resumed", "paused", "paused"]
 

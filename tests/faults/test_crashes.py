@@ -31,9 +31,8 @@ def test_a_life_broken_at_any_point_loses_nothing_and_does_nothing_twice(
     kind: scratch.Kind, request: pytest.FixtureRequest
 ) -> None:
     with matrix_of(kind, request) as matrix:
-        whole = matrix.pool.submit(torture.trial, matrix.site, Plan()).result().points
-        kills = [Plan((n,)) for n in range(1, len(whole) + 1)]
-        stops = [Plan(stop=n) for n, name in enumerate(whole, start=1) if name in torture.STANDS]
+        whole = matrix.pool.submit(torture.trial, matrix.site, Plan()).result()
+        kills, stops = torture.plans(whole.points)
 
         matrix.carry_out([*ours(kind, kills), *ours(kind, stops)])
         matrix.break_twice(2)
