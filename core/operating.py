@@ -63,7 +63,7 @@ def doubt_list(as_json: Json = False) -> None:
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
-            print(f"    key {one.key}, sent {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
+            print(f"    key {one.key}, tried {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
             if one.state == "sending":
                 again = f"at {one.next_try:%F %T} UTC" if one.next_try else "as soon as it can"
                 print(f"    not clear yet: a worker sends it again with the same key, {again}")

@@ -35,7 +35,7 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
         plain.text(doubt.reason)
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
-        rows += [("Sent", figures.times(doubt.tries)), ("Same key can be sent again", resend)]
+        rows += [("Tried", figures.times(doubt.tries)), ("Same key can be sent again", resend)]
         if doubt.state == "sending":
             plain.facts([*rows, ("Next try", times.local(doubt.next_try) if doubt.next_try else "under way")])
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import cases, doubts, errors, figures, money, permissions, settling
+from core import cases, doubts, errors, permissions, sent, settling
 from core.lifecycle import Step
 from core.permissions import Act, Who
 from core.settings import FALLBACK
@@ -261,31 +261,24 @@ def effects(seen: cases.View) -> None:
         st.caption("Nothing was sent anywhere.")
         return
     for one in seen.effects:
-        receipt = seen.receipts.get(one.id)
         with st.container(border=True, gap="xsmall", key=f"effect-{one.id}"):
             with st.container(horizontal=True, vertical_alignment="center"):
-                badges.put(EFFECTS[one.state])
+                badges.put(EFFECTS[sent.stands(seen, one)])
                 undo = "Correction" if one.message else "Undo"
                 st.caption(undo if one.kind == "undo" else "Message" if one.message else "Apply", width="content")
             plain.strong(one.sentence, size=".98rem")
-            rows = [("Receiver", one.receiver)]
-            if not one.message:
-                rows.append(("Amount", money.show(one.amount_minor, one.currency)))
-            rows += [("Key", one.key), ("Reversible", "yes" if one.reversibility == "reversible" else "no")]
-            if receipt is not None:
-                rows += [("Receipt", receipt.reference), ("Confirmed", times.exact(receipt.at))]
-            if one.attempts > 1:
-                rows.append(("Sent", f"{figures.times(one.attempts)} with the same key"))
-            plain.facts(rows)
+            plain.facts(sent.facts(seen, one))
 
 
 EFFECTS: Mapping[str, badges.Look] = {
-    "planned": badges.Look("Planned", "blue", "hourglass_top"),
-    "sending": badges.Look("Sending", "blue", "send"),
-    "applied": badges.Look("Applied", "green", "task_alt"),
-    "rejected": badges.Look("Refused", "red", "block"),
-    "in_doubt": badges.Look("In doubt", "orange", "help"),
-    "void": badges.Look("Never sent", "gray", "cancel"),
+    "planned": badges.Look(sent.WORDS["planned"], "blue", "hourglass_top"),
+    "sending": badges.Look(sent.WORDS["sending"], "blue", "send"),
+    "applied": badges.Look(sent.WORDS["applied"], "green", "task_alt"),
+    "rejected": badges.Look(sent.WORDS["rejected"], "red", "block"),
+    "unsent": badges.Look(sent.WORDS["unsent"], "red", "block"),
+    "not_applied": badges.Look(sent.WORDS["not_applied"], "red", "block"),
+    "in_doubt": badges.Look(sent.WORDS["in_doubt"], "orange", "help"),
+    "void": badges.Look(sent.WORDS["void"], "gray", "cancel"),
 }
 
 

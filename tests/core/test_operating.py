@@ -61,7 +61,7 @@ def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # t
     assert (doubt["id"], doubt["receiver"], doubt["owner"], doubt["can_resend"]) == (
         str(case_id), "ledger", "a lead", True
     )  # fmt: skip
-    assert "sent once, last answer: " in run("doubt", "list")[1]
+    assert "tried once, last answer: " in run("doubt", "list")[1]
     assert "first finding: nobody yet" in run("doubt", "list")[1]
     settle = ("settle", str(doubt["case"]), "applied", "--evidence", "R-1 in their list")
     assert run(*settle, "--as", "lead@test.example", "--reference", "R-1")[0] == 0

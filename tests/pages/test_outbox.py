@@ -9,9 +9,10 @@ from pydantic import SecretStr
 from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, installation, outbox
+from core import actions, cases, installation, outbox, settling
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
+from core.settling import Finding
 from pages.parts import access, paging
 from storage import database
 from storage.tables import Receipt
@@ -185,6 +186,25 @@ def test_what_a_mail_server_was_given_is_settled_by_people_and_no_look_up_is_off
     assert server.fired == 1
     assert "case.settle" in buttons
     assert not [one for one in buttons if "look_up" in one]
+
+
+def test_the_outbox_tells_what_was_not_sent_and_what_people_found_sent(
+    visit: Visit, mailing: tuple[Store, MailServer]
+) -> None:
+    store, server = mailing
+    server.breaks(Fault.DROP_BEFORE_REPLY)
+    case_id = cases.resolve(decide(store))
+    for who in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "She says that she has it.", actor=who)
+    once = replace(store, settings=store.settings.model_copy(update={"effect_attempts": 1, "mail_port": 1}))
+    decide(once)
+
+    shown = words(visit("outbox", store.lead))
+
+    assert "found sent by Lead and Lead2." in shown
+    assert "settled:" not in shown
+    assert "Could not be sent" in shown
+    assert "Refused" not in shown
 
 
 def test_the_outbox_turns_its_pages(

@@ -1,5 +1,6 @@
 """Inbox, case, submit, cases and rollback: what each shows, its empty states, its guards, its actions."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import get_args, get_type_hints
@@ -7,17 +8,31 @@ from typing import get_args, get_type_hints
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, admission, cases, claims, clock, effects, errors, lifecycle, outcomes, people, record
+from core import (
+    actions,
+    admission,
+    cases,
+    claims,
+    clock,
+    effects,
+    errors,
+    lifecycle,
+    outcomes,
+    people,
+    record,
+    settling,
+)
 from core.actions import Verdict
 from core.lifecycle import State
 from core.outcomes import Answer, Kind
 from core.permissions import Role, Who
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
+from core.settling import Finding
 from pages.parts import access, timeline
 from tests.conftest import Store
 from tests.core import drive
-from tests.core.test_doubts import Away
+from tests.core.test_doubts import Away, Deaf, lose
 from tests.pages.conftest import Visit, words
 
 ROLES = ("submitter", "reviewer", "lead", "administrator", "auditor")
@@ -185,20 +200,67 @@ def test_the_story_of_a_rollback_that_was_wished_before_the_outcome_is_told(
         assert line in shown, line
 
 
-def test_what_could_not_be_sent_is_not_told_as_a_refusal(
+def test_what_could_not_be_sent_is_not_told_as_a_refusal_nor_as_sent(
     visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
 ) -> None:
     number = waiting()
-    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 2})
     case_id = view(sqlite_store, number).case.id
     actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
-    drive.until_idle(settings, receivers={"ledger": Away(Ledger(settings.ledger_store_url))})
+    receivers = {"ledger": Away(Ledger(settings.ledger_store_url))}
+    for minutes in (0, 1):
+        drive.until_idle(settings, receivers=receivers, now=clock.now() + timedelta(minutes=minutes))
 
-    shown = words(visit("case", sqlite_store.lead, case=number))
+    at = visit("case", sqlite_store.lead, case=number)
 
+    shown = words(at)
     assert view(sqlite_store, number).case.state == State.FAILED
     assert "It could not be sent" in shown
-    assert "Refused by the receiver" not in shown
+    assert "2 times; nothing reached the receiver" in shown
+    assert effect_badges(at) == ["Could not be sent"]
+    assert "Refused" not in shown
+    assert "with the same key</dd>" not in shown
+
+
+def test_sent_counts_only_what_left(visit: Visit, sqlite_store: Store, waiting: Callable[..., int]) -> None:
+    number, settings = waiting(), sqlite_store.settings
+    case_id = view(sqlite_store, number).case.id
+    actions.decide(case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+    ledger = Ledger(settings.ledger_store_url)
+    drive.until_idle(settings, receivers={"ledger": Away(ledger)})
+    drive.until_idle(settings, receivers={"ledger": ledger}, now=clock.now() + timedelta(minutes=1))
+
+    at = visit("case", sqlite_store.lead, case=number)
+
+    assert effect_badges(at) == ["Applied"]
+    assert "2 times with the same key; what reached the receiver: 1" in words(at)
+
+
+def test_what_two_people_found_applied_does_not_look_like_the_receivers_own_receipt(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    named, nameless = (lose(sqlite_store, Deaf, name=name) for name in "ab")
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        settling.settle(named, Finding.APPLIED, "I see it.", actor=who, reference="R-1")
+        settling.settle(nameless, Finding.APPLIED, "I see it.", actor=who)
+
+    first, second = (words(visit("case", sqlite_store.lead, case=case_id)) for case_id in (named, nameless))
+
+    assert "none of the receiver&#x27;s: found applied by Lead and Lead2" in first
+    assert "Reference they name" in first
+    assert "R-1" in first
+    assert "none, so nothing can be taken back there from here" in second
+    assert "settled:" not in second
+    assert "Confirmed" not in first + second
+
+
+def test_what_two_people_found_not_applied_was_not_refused(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Deaf)
+    later = clock.now() + effects.QUIET
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        settling.settle(case_id, Finding.NOT_APPLIED, "Not in their list.", actor=who, now=later)
+
+    assert effect_badges(visit("case", sqlite_store.lead, case=case_id)) == ["Found not applied"]
 
 
 def test_a_case_of_somebody_else_reads_like_no_case(
@@ -553,6 +615,12 @@ class _Silent(Ledger):
 
 def view(store: Store, number: int) -> cases.View:
     return cases.view(cases.resolve(number), actor=store.lead)
+
+
+def effect_badges(at: AppTest) -> list[str]:
+    """What the page says of each effect, in a word or two."""
+    below = words(at).split("\nWhat was sent\n")[1].split("\nRequest\n")[0]
+    return list(dict.fromkeys(re.findall(r"-badge\[:material/\w+: ([^\]]+)\]", below)))
 
 
 def applied(store: Store, waiting: Callable[..., int]) -> int:
