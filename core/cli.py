@@ -34,6 +34,7 @@ from core import (
     reconcile,
     settling,
     submissions,
+    telling,
     verify,
 )
 from core.actions import Verdict
@@ -499,23 +500,13 @@ def cases_(
 
 @app.command("case")
 def case_(id_: CaseId, as_json: Json = False) -> None:
-    """One case with everything that happened to it."""
-    with _opened():
+    """One case with everything that happened to it, in the words of its page."""
+    with _opened() as settings:
         seen = cases.view(cases.resolve(id_), actor=None)
         if as_json:
             _print(cases.as_json(seen))
             return
-        case = seen.case
-        outcome = f" ({case.outcome})" if case.outcome and case.state == "completed" else ""
-        print(f"Case {case.number}: {case.state}/{case.step}{outcome}")
-        if case.reason:
-            print(f"  {case.reason}")
-        for event in seen.events:
-            arrow = f"-> {event.to_state}/{event.to_step}" if event.to_state else ""
-            print(f"  {event.at:%F %T}  {event.kind:<14} {arrow:<32} {seen.actor(event)}")
-        for effect in seen.effects:
-            receipt = seen.receipts.get(effect.id)
-            print(f"  {effect.kind}: {effect.sentence} [{effect.state}{f', {receipt.reference}' if receipt else ''}]")
+        print(telling.as_text(seen, settings))
 
 
 # --- Acting on a case -----------------------------------------------------------------------------------------------

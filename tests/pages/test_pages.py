@@ -21,6 +21,7 @@ from core import (
     people,
     record,
     settling,
+    story,
 )
 from core.actions import Verdict
 from core.lifecycle import State
@@ -29,7 +30,7 @@ from core.permissions import Role, Who
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settling import Finding
-from pages.parts import access, timeline
+from pages.parts import access
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Away, Deaf, lose
@@ -152,9 +153,9 @@ def test_every_event_and_every_ending_of_an_attempt_has_words_of_its_own() -> No
     ours = {"open", "lost", "bug", "not_asked", "withheld"}
     answers = set(get_args(get_type_hints(outcomes.Answer)["kind"]))
 
-    assert {str(verb) for verb in lifecycle.Verb} - timeline._HIDDEN <= set(timeline._WORDS)
-    assert notes | acts <= set(timeline._WORDS)
-    assert {str(kind) for kind in outcomes.Kind} | answers | ours <= set(timeline._ENDS)
+    assert {str(verb) for verb in lifecycle.Verb} - story.HIDDEN <= set(story.WORDS)
+    assert notes | acts <= set(story.WORDS)
+    assert {str(kind) for kind in outcomes.Kind} | answers | ours <= set(story.ENDS)
 
 
 def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
