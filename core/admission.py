@@ -7,7 +7,7 @@ has cost is kept with the most that the calls in flight can cost, so that a cap 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -28,6 +28,7 @@ from storage.tables import Lane, LaneAct
 
 _CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "resumed"}
 MINUTE: Final = timedelta(minutes=1)
+MOST_STOPS: Final = 50  # Of each kind, behind which nobody looks for what once stopped a lane.
 LONG: Final = timedelta(minutes=15)  # That a lane is stopped, after which somebody should ask.
 _rng = Random()
 
@@ -346,6 +347,44 @@ def lately(actor: Who, *, limit: int = 20) -> list[Change]:
     return changes
 
 
+@dataclass(frozen=True)
+class Stop:
+    """A time in which a lane let nothing out, or nothing but single tries. `until` is None while it lasts; `who` is
+    empty where nobody did it."""
+
+    since: datetime
+    until: datetime | None
+    what: str  # paused or stopped
+    who: str
+    why: str
+
+
+@outage.remembered
+def stops(lane: str, *, since: datetime, until: datetime) -> list[Stop]:
+    """What kept this lane shut at some time between these, the first first, as its events tell it."""
+    with database.reading() as session:
+        found = [
+            one
+            for kind in _CHANGES
+            for one in events.of_lane(session, lane=lane, kind=kind, until=until, limit=MOST_STOPS)
+        ]
+        acts = lanes.acts(session, ids=[UUID(one.data["act"]) for one in found if "act" in one.data])
+        names = people_rows.names(session, ids=[one.person_id for one in acts.values() if one.person_id])
+    kept: list[Stop] = []
+    now_on: dict[str, Stop] = {}
+    for event in sorted(found, key=lambda one: one.seq):
+        act = acts.get(UUID(event.data["act"])) if "act" in event.data else None
+        what = "stopped" if act is None else "paused"  # What a person resumes was paused; the rest opens by itself.
+        before = now_on.pop(what, None)
+        if before is not None:
+            kept.append(replace(before, until=event.at))
+        if event.kind != "lane_resumed":
+            who = "" if act is None else names.get(act.person_id, "somebody") if act.person_id else "Countersign"
+            now_on[what] = Stop(event.at, None, what, who, act.why if act else _in_short(event.kind, event.data))
+    kept += now_on.values()
+    return sorted((one for one in kept if one.until is None or one.until > since), key=lambda one: one.since)
+
+
 def _in_short(kind: str, data: Mapping[str, Any]) -> str:
     """Why a lane stopped by itself, or goes on."""
     category = data.get("category")
@@ -403,6 +442,38 @@ def standing(settings: Settings, now: datetime | None = None) -> list[Standing]:
     ]
 
 
+@outage.remembered
+def keeping(
+    lane: str, settings: Settings, *, submitter: UUID, is_new: bool, now: datetime | None = None
+) -> Standing | None:
+    """What keeps a case of this submitter from going out through this lane now; None: nothing that is the lane's. Of
+    one that `is_new` no call was made yet."""
+    moment = now or clock.now()
+    with database.reading() as session:
+        row = lanes.get(session, name=lane)
+        second = lanes.get(session, name=FALLBACK)
+        spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
+        names = people_rows.names(session, ids=[row.paused_by] if row is not None and row.paused_by else [])
+    if row is None or (lane == MODEL and settings.fallback_model and _answers_for(second, row, settings)):
+        return None
+    if row.paused_at is not None or row.stopped_at is not None:
+        return _standing(row, 1, spent, names, settings, moment)
+    if lane != MODEL or not is_new or (words := _near_cap_of(submitter, spent, settings)) is None:
+        return None
+    return Standing(lane, "waiting", None, *words, None, 1)
+
+
+def _answers_for(second: Lane | None, first: Lane, settings: Settings) -> bool:
+    """Whether the second model is asked in place of the first one now. Without a row it was never stopped."""
+    is_open = second is None or (second.paused_at is None and second.stopped_at is None)
+    return is_open and first.paused_at is None and first.stopped_by in settings.fallback_for
+
+
+def _near_cap_of(submitter: UUID, spent: Mapping[str, int], settings: Settings) -> tuple[str, str] | None:
+    near = _near(spent, _nano(settings.cap_submitter_day), settings)
+    return _near_cap(spent, settings) if _is_near_day(spent, settings) or submitter in near else None
+
+
 def _standing(
     row: Lane, waiting: int, spent: Mapping[str, int], names: Mapping[UUID, str], settings: Settings, now: datetime
 ) -> Standing:
@@ -424,9 +495,8 @@ def _standing(
 
 
 def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] | None:
-    cap = _nano(settings.cap_day)
     used = spent.get(lanes.ALL, 0)
-    if cap is not None and used >= cap * settings.cap_soft:
+    if _is_near_day(spent, settings):
         return (
             f"{_dollars(used)} of today's {settings.cap_day:g} dollars are used or set aside: new cases wait.",
             "Those begun go on. New ones go on at midnight UTC, or when COUNTERSIGN_CAP_DAY is raised.",
@@ -439,6 +509,12 @@ def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] |
             "raised.",
         )
     return None
+
+
+def _is_near_day(spent: Mapping[str, int], settings: Settings) -> bool:
+    """Whether everybody's day is used up, or nearly."""
+    cap = _nano(settings.cap_day)
+    return cap is not None and spent.get(lanes.ALL, 0) >= cap * settings.cap_soft
 
 
 def how_shut(name: str | None) -> str:

@@ -4,17 +4,24 @@ One line for each event, oldest first, with what belongs beneath it. Nothing her
 is a wrong word, never a wrong act. The lines hold people's own texts, so whoever shows them shows plain text.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from core import doubts, edits, figures, installation, naming, settling, wording
+from core import admission, clock, doubts, edits, figures, installation, naming, settling, subject, wording
+from core.admission import Stop
 from core.cases import View
-from core.lifecycle import Step
-from core.settings import Settings
+from core.lifecycle import State, Step
+from core.settings import MODEL, Settings
 from storage.tables import Attempt, Decision, Effect, Event
 
+When = Callable[[datetime], str]
+
+SHORTEST: Final = timedelta(seconds=10)  # A shorter wait is not worth a line.
+UNEXPLAINED: Final = timedelta(minutes=1)  # Nor is one of less than this that no lane explains.
+AGAIN: Final = timedelta(minutes=5)  # After which a lane that is still shut is told of again.
+MOST_TOLD: Final = 5  # Of one wait that are told one by one.
 HIDDEN: Final = frozenset({"claim"})  # Every attempt begins with one and ends with its own line.
 WORDS: Final = {
     "submit": "Submitted",
@@ -101,9 +108,16 @@ class Line:
     attempt: Attempt | None = None
 
 
-def told(seen: View, settings: Settings) -> list[Line]:
-    """What happened to this case, oldest first."""
-    return [_line(seen, event, settings) for event in seen.events if event.kind not in HIDDEN]
+def told(seen: View, settings: Settings, *, when: When = clock.exact) -> list[Line]:
+    """What happened to this case, oldest first, with the times that it waited for a lane; last what it waits for now.
+    `when` says a moment as its reader reads it."""
+    lines, known = list[Line](), set[Stop]()
+    for event in seen.events:
+        if event.kind == "claim":
+            lines += _waited(seen, event, known, when)
+        if event.kind not in HIDDEN:
+            lines.append(_line(seen, event, settings))
+    return [*lines, *_waits(seen, settings, when)]
 
 
 def attempt_in_short(attempt: Attempt) -> str:
@@ -119,6 +133,55 @@ def _took(attempt: Attempt) -> str:
         return "still running"
     seconds = attempt.seconds
     return figures.span((attempt.ended_at - attempt.started_at).total_seconds() if seconds is None else seconds)
+
+
+# --- Waiting ----------------------------------------------------------------------------------------------------------
+
+
+def _waited(seen: View, claim: Event, known: set[Stop], when: When) -> Iterator[Line]:
+    """What the attempt that begins with this claim waited for, once it was due. A lane that stays shut, and is tried
+    with one case at a time, is told again only after a while."""
+    attempt = next((one for one in seen.attempts if one.started_at == claim.at), None)
+    if attempt is None or attempt.started_at - attempt.eligible_at < SHORTEST:
+        return
+    wait = attempt.started_at - attempt.eligible_at
+    lane = MODEL if attempt.step == Step.PROPOSE else attempt.lane
+    found = admission.stops(lane, since=attempt.eligible_at, until=attempt.started_at) if lane else []
+    if wait < AGAIN and all(one in known for one in found) and (found or wait < UNEXPLAINED):
+        return
+    known.update(found)
+    span = figures.span(wait.total_seconds())
+    if not found or lane is None:
+        yield Line(claim.at, f"Waited {span} for its turn", "Countersign", "system")
+        return
+    what = " and ".join(sorted({one.what for one in found}))
+    beneath = [_stopped(one, when) for one in found]
+    more = [f"And {len(beneath) - MOST_TOLD} more times."] if len(beneath) > MOST_TOLD else []
+    words = f"Waited {span}: the lane to {naming.called(lane)} was {what}"
+    yield Line(claim.at, words, "Countersign", "system", (*beneath[:MOST_TOLD], *more))
+
+
+def _stopped(one: Stop, when: When) -> str:
+    who = f" by {one.who}" if one.who else ""
+    return admission.sentence(f"{wording.name(one.what)}{who}, {when(one.since)}: {one.why}")
+
+
+def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
+    """What keeps this case from going on now that is not its own: a lane that is shut, since when, why, what to do."""
+    case, now = seen.case, clock.now()
+    if case.state not in (State.PENDING, State.RETRYING):
+        return
+    lane = admission.keeping(case.lane, settings, submitter=case.submitted_by, is_new=subject.is_new(case))
+    if lane is None:
+        return
+    due = case.due_at or case.since
+    how = "near its cap" if lane.state == "waiting" else lane.state
+    beneath = [f"{lane.why} {lane.do}"]
+    if lane.since is not None:
+        again = f" Next try: {when(lane.until)}." if lane.until is not None and lane.until > now else ""
+        beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{again}")
+    words = f"{'Waits' if due <= now else 'Will wait'}: the lane to {naming.called(case.lane)} is {how}"
+    yield Line(min(now, max(due, lane.since or due)), words, "Countersign", "system", tuple(beneath))
 
 
 # --- One event --------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def ribbon(seen: cases.View) -> None:
 
 def show(seen: cases.View, *, who: Who, key: str) -> None:
     """The events, oldest first."""
-    for line in story.told(seen, access.settings()):
+    for line in story.told(seen, access.settings(), when=times.local):
         plain.event(_SIGNS.get(line.sign, "·"), line.words, line.who, times.local(line.at), times.exact(line.at))
         for words in line.beneath:
             plain.quiet(words, indent=True)

@@ -6,14 +6,20 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from core import actions, cases, claims, cli, clock, errors, story, telling
+from core import actions, admission, cases, claims, cli, clock, errors, moves, story, telling
 from core.actions import Verdict
-from core.outcomes import Answer
+from core.breaker import Signal
+from core.outcomes import Answer, Category
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
+from core.settings import MODEL, Settings
 from core.story import Line
+from storage import database, lanes
 from tests.conftest import Store
 from tests.core import drive
+from tests.core.test_admission import Time, connected, time
+
+__all__ = ["time"]  # A fixture.
 
 
 class Broken(drive.Scripted):
@@ -21,6 +27,13 @@ class Broken(drive.Scripted):
 
     def apply(self, sending: Sending) -> Answer:
         return Answer("broken", detail="key_reused")
+
+
+class Wrong(drive.Scripted):
+    """A receiver that refuses us, whatever we send."""
+
+    def apply(self, sending: Sending) -> Answer:
+        return Answer("misconfigured", detail="401")
 
 
 def approved(store: Store) -> UUID:
@@ -42,6 +55,11 @@ def text(store: Store, case_id: UUID) -> str:
 def die(store: Store) -> None:
     """Send what is due, with a worker that is killed before it can record anything."""
     assert drive.claim(store.settings)
+    die_of(store)
+
+
+def die_of(store: Store) -> None:
+    """Rescue what a worker has left behind."""
     watch = claims.Watch()
     for monotonic in (0.0, claims.RESCUE_SECONDS):
         claims.rescue(watch, settings=store.settings, now=clock.now(), monotonic=monotonic)
@@ -132,3 +150,109 @@ def test_a_key_with_other_contents_says_what_to_compare_and_that_the_lane_is_pau
     assert "(key_reused)" in said
     assert f"Key {key}" in said
     assert "That pauses the whole lane to the ledger: nothing else goes out there until a lead resumes it." in said
+
+
+# --- Waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_case_waits_for_is_said_with_since_when_why_and_what_is_asked(store: Store, time: Time) -> None:
+    case_id = approved(store)
+    admission.pause("ledger", "Stock-taking", actor=store.lead)
+    time.pass_(60)
+
+    line = told(store, case_id)[-1]
+
+    assert line.words == "Waits: the lane to the ledger is paused"
+    assert line.beneath == (
+        "Paused by Lead: Stock-taking. A lead resumes it.", "The lane is paused since 2026-11-02 09:00:00 UTC."
+    )  # fmt: skip
+    admission.resume("ledger", "Done.", actor=store.lead)
+    assert told(store, case_id)[-1].words == "Approved"
+
+
+def test_what_a_case_waited_for_is_said_with_who_shut_the_lane_and_why(store: Store, time: Time) -> None:
+    case_id = approved(store)
+    admission.pause("ledger", "Stock-taking", actor=store.lead)
+    time.pass_(720)
+    admission.resume("ledger", "Done.", actor=store.other_lead)
+    drive.until_idle(store.settings)
+
+    lines = told(store, case_id)
+
+    (waited,) = [one for one in lines if one.words.startswith("Waited")]
+    assert waited.words == "Waited 12 min: the lane to the ledger was paused"
+    assert waited.beneath == ("Paused by Lead, 2026-11-02 09:00:00 UTC: Stock-taking.",)
+    assert [one.words for one in lines[-2:]] == [waited.words, "Effect applied, receipt received"]
+
+
+def test_a_lane_that_was_shut_before_the_case_was_due_or_after_it_went_out_explains_nothing(
+    store: Store, time: Time
+) -> None:
+    admission.pause("ledger", "Before.", actor=store.lead)
+    time.pass_(60)
+    admission.resume("ledger", "Done.", actor=store.lead)
+    case_id = approved(store)
+    time.pass_(720)
+    drive.until_idle(store.settings)
+    admission.pause("ledger", "After.", actor=store.lead)
+
+    lines = told(store, case_id)
+
+    assert [one.words for one in lines if one.words.startswith("Wait")] == ["Waited 12 min for its turn"]
+    assert "Before." not in text(store, case_id)
+    assert "After." not in text(store, case_id)
+
+
+def test_a_lane_that_stopped_by_itself_is_told_once_and_not_with_every_try(store: Store, time: Time) -> None:
+    case_id = approved(store)
+    wrong = {"ledger": Wrong(Ledger(store.settings.ledger_store_url))}
+    drive.step(store.settings, receivers=wrong)
+    now = told(store, case_id)[-1]
+    for _ in range(3):
+        time.pass_(150)
+        drive.step(store.settings, receivers=wrong)
+    time.pass_(400)
+    drive.until_idle(store.settings)
+
+    waited = [one for one in told(store, case_id) if one.words.startswith("Wait")]
+
+    assert now.words in ("Waits: the lane to the ledger is stopped", "Will wait: the lane to the ledger is stopped")
+    assert "it is tried again by itself, or at once when the lane is resumed. Nothing was lost." in now.beneath[0]
+    assert "Next try: 2026-11-02 09:01:" in now.beneath[1]
+    assert len(waited) == 2  # The first time, and the wait of more than five minutes.
+    assert {one.words.partition(": ")[2] for one in waited} == {"the lane to the ledger was stopped"}
+    assert waited[0].beneath == (
+        "Stopped, 2026-11-02 09:00:00 UTC: It refuses us, or cannot be called as it is set up.",
+    )
+
+
+def test_what_the_second_model_answers_does_not_wait(store: Store, time: Time) -> None:
+    made = drive.submit(store)
+    settings = connected(store, fallback_model="second-1", fallback_causes="configuration")
+    with database.transaction() as session:
+        refused = {MODEL: [Signal(made.case_id, Category.CONFIGURATION, "401", stops=True)]}
+        admission.tell(session, refused, broken={}, actor=moves.SYSTEM, now=clock.now())
+
+    alone = told(replace(store, settings=connected(store)), made.case_id)[-1]
+    both = told(replace(store, settings=settings), made.case_id)[-1]
+
+    assert alone.words == "Waits: the lane to the model's provider is stopped"
+    assert both.words == "Submitted"
+
+
+def test_a_new_case_waits_near_the_cap_and_one_that_was_begun_does_not(store: Store, time: Time) -> None:
+    settings = connected(store, cap_day=1.0, cap_soft=0.5)
+    begun = drive.submit(store).case_id
+    claims.claim(holder=drive.HOLDER, lane=MODEL, limit=1, settings=store.settings, now=clock.now())
+    die_of(store)
+    new, other = (drive.submit(store, who).case_id for who in (store.submitter, store.other_submitter))
+    with database.transaction() as session:
+        lanes.spend(session, deltas={("2026-11-02", lanes.ALL): 600_000_000})
+        lanes.spend(session, deltas={("2026-11-02", str(store.submitter.id)): 600_000_000})
+    own = connected(store, cap_submitter_day=1.0, cap_soft=0.5)
+
+    def waits(case_id: UUID, how: Settings) -> bool:
+        return "near its cap" in told(replace(store, settings=how), case_id)[-1].words
+
+    assert (waits(begun, settings), waits(new, settings), waits(other, settings)) == (False, True, True)
+    assert (waits(begun, own), waits(new, own), waits(other, own)) == (False, True, False)

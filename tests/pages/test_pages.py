@@ -341,6 +341,7 @@ def test_what_waits_for_a_lane_is_not_said_to_leave(
     shown = words(visit("case", sqlite_store.reviewer, case=number))
 
     assert "Waits: the lane to the ledger is paused" in shown
+    assert "Paused by Lead: Stock-taking. A lead resumes it." in shown.split("What happened")[-1]
     assert "Leaving now" not in shown
 
 
