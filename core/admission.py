@@ -28,6 +28,8 @@ from storage.tables import Lane, LaneAct
 
 _CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "resumed"}
 MINUTE: Final = timedelta(minutes=1)
+LOOK_BACK: Final = timedelta(hours=1)  # Longer than any call takes.
+MOST_NAMED: Final = 3  # Effects in one sentence.
 MOST_STOPS: Final = 50  # Of each kind, behind which nobody looks for what once stopped a lane.
 LONG: Final = timedelta(minutes=15)  # That a lane is stopped, after which somebody should ask.
 _rng = Random()
@@ -434,9 +436,10 @@ def standing(settings: Settings, now: datetime | None = None) -> list[Standing]:
         waiting = lanes.waiting(session)
         spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
         names = people_rows.names(session, ids=[row.paused_by for row in rows if row.paused_by])
+        mixed_up = {row.name: _mixed_up(session, row) for row in rows}
     here = {MODEL, *subject.connected(), *([FALLBACK] if settings.fallback_model else [])}
     return [
-        _standing(row, waiting.get(row.name, 0), spent, names, settings, moment)
+        _standing(row, waiting.get(row.name, 0), spent, names, mixed_up[row.name], settings, moment)
         for row in rows
         if row.name in here or row.name in waiting or row.paused_at is not None
     ]
@@ -454,10 +457,11 @@ def keeping(
         second = lanes.get(session, name=FALLBACK)
         spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
         names = people_rows.names(session, ids=[row.paused_by] if row is not None and row.paused_by else [])
+        mixed_up = _mixed_up(session, row) if row is not None else ""
     if row is None or (lane == MODEL and settings.fallback_model and _answers_for(second, row, settings)):
         return None
     if row.paused_at is not None or row.stopped_at is not None:
-        return _standing(row, 1, spent, names, settings, moment)
+        return _standing(row, 1, spent, names, mixed_up, settings, moment)
     if lane != MODEL or not is_new or (words := _near_cap_of(submitter, spent, settings)) is None:
         return None
     return Standing(lane, "waiting", None, *words, None, 1)
@@ -475,11 +479,17 @@ def _near_cap_of(submitter: UUID, spent: Mapping[str, int], settings: Settings) 
 
 
 def _standing(
-    row: Lane, waiting: int, spent: Mapping[str, int], names: Mapping[UUID, str], settings: Settings, now: datetime
+    row: Lane,
+    waiting: int,
+    spent: Mapping[str, int],
+    names: Mapping[UUID, str],
+    mixed_up: str,
+    settings: Settings,
+    now: datetime,
 ) -> Standing:
     if row.paused_at is not None:
         who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
-        why = sentence(f"Paused by {who}: {row.paused_reason}")
+        why = sentence(f"Paused by {who}: {row.paused_reason}") + mixed_up
         by_person = row.paused_by is not None
         return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person)
     if row.stopped_at is not None:
@@ -492,6 +502,16 @@ def _standing(
     if row.name == MODEL and (words := _near_cap(spent, settings)):
         return Standing(row.name, "waiting", None, *words, None, waiting)
     return Standing(row.name, "open", None, "", "", None, waiting)
+
+
+def _mixed_up(session: Session, row: Lane) -> str:
+    """Which effects to compare, where the program paused the lane because its receiver knows a key of ours with other
+    contents; else empty."""
+    if row.paused_at is None or row.paused_by is not None:
+        return ""
+    found = lanes.mixed_up(session, name=row.name, since=row.paused_at - LOOK_BACK, until=row.paused_at)
+    named = [f"the key {key} of case {number}" for number, key in dict.fromkeys(found)]
+    return f" It is {' and '.join(named[:MOST_NAMED])}." if named else ""
 
 
 def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] | None:

@@ -887,7 +887,14 @@ def test_a_receiver_that_knows_our_key_with_other_contents_is_paused_until_a_per
     assert claims.claim(holder="x", lane="ledger", limit=5, settings=store.settings, now=clock.now()) == []
     standing = lane(store, store.settings, "ledger")
     assert standing.state == "paused"
+    (work,) = taken
+    assert isinstance(work, ToSend)
+    number = drive.case(work.case_id).number
     assert "with other contents (422 key_reused)" in standing.why
+    assert standing.why.endswith(f" It is the key {work.key} of case {number}.")
+    keeps = admission.keeping("ledger", store.settings, submitter=store.submitter.id, is_new=False)
+    assert keeps is not None
+    assert keeps.why == standing.why
 
 
 def test_all_workers_together_keep_to_the_sends_per_minute_of_a_receiver(store: Store, time: Time) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from core import cli, installation, prompts
+from core import admission, cli, clock, installation, moves, prompts
+from core.breaker import Signal
+from core.outcomes import Category
+from storage import database
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Forgetful, lose
@@ -44,6 +47,20 @@ def test_a_reason_without_a_full_stop_runs_into_nothing_and_an_open_lane_is_said
     assert run("lane", "pause", "ledger", *how)[1] == "The lane ledger is paused.\n"
     assert "Paused by Lead: Stock-taking. A lead resumes it." in run("lane", "list")[1]
     assert "was paused already, by Lead: Stock-taking. Your reason" in run("lane", "pause", "ledger", *how)[1]
+
+
+def test_a_lane_that_stopped_says_when_it_tries_again(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    stop = Signal(drive.submit(sqlite_store).case_id, Category.CONFIGURATION, "401", stops=True)
+    with database.transaction() as session:
+        admission.tell(session, {"model": [stop]}, broken={}, actor=moves.SYSTEM, now=clock.now())
+    (until,) = [one.until for one in admission.standing(sqlite_store.settings) if one.name == "model"]
+
+    shown = run("lane", "list")[1]
+
+    assert until is not None
+    assert f"when the lane is resumed. Cases keep their attempts. Next try: {clock.exact(until)}." in shown
+    assert run("lane", "pause", "model", "--as", "lead@test.example", "--reason", "Wait.")[0] == 0
+    assert "Next try" not in run("lane", "list")[1]
 
 
 def test_a_lane_that_is_not_there_is_refused_with_those_that_are(run) -> None:  # type: ignore[no-untyped-def]
