@@ -417,6 +417,7 @@ class Standing:
     until: datetime | None  # When it tries again by itself.
     waiting: int  # Cases that are to go out through it, those included that wait for something else as well.
     by_person: bool = False  # A person paused it, and `why` has his name and words.
+    needs_person: bool = False  # It opens only when somebody settles what stopped it.
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -491,17 +492,23 @@ def _standing(
         who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
         why = sentence(f"Paused by {who}: {row.paused_reason}") + mixed_up
         by_person = row.paused_by is not None
-        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person)
+        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person, True)
     if row.stopped_at is not None:
         why, do = _words(row, settings, now, spent)
         if row.probe is not None and row.probe_until is not None and now < row.probe_until:
             do = "One case is trying now whether it is well again; if it is, all goes on."
         elif not waiting and row.until is not None and row.until <= now:
             do = "Nothing waits for it; the next case tries whether it is well again."
-        return Standing(row.name, "stopped", row.stopped_at, why, do, row.until, waiting)
+        lasting = row.stopped_by in (Category.CONFIGURATION, Category.CAP) and not _has_second(row, settings)
+        return Standing(row.name, "stopped", row.stopped_at, why, do, row.until, waiting, needs_person=lasting)
     if row.name == MODEL and (words := _near_cap(spent, settings)):
         return Standing(row.name, "waiting", None, *words, None, waiting)
     return Standing(row.name, "open", None, "", "", None, waiting)
+
+
+def _has_second(row: Lane, settings: Settings) -> bool:
+    """Whether a second model may answer while this lane is stopped."""
+    return row.name == MODEL and bool(settings.fallback_model) and row.stopped_by in settings.fallback_for
 
 
 def _mixed_up(session: Session, row: Lane) -> str:

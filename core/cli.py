@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core import (
     actions,
+    admission,
     backups,
     cases,
     clock,
@@ -30,12 +31,14 @@ from core import (
     metrics,
     migrating,
     operating,
+    outage,
     people,
     reconcile,
     settling,
     submissions,
     telling,
     verify,
+    waiting,
 )
 from core.actions import Verdict
 from core.permissions import Act, Role
@@ -50,6 +53,9 @@ from core.terminal import refusals as _refusals
 from core.terminal import refuse as _refuse
 from core.trials import scratch
 from storage import database
+
+if TYPE_CHECKING:
+    from core.worker import Worker
 
 app = typer.Typer(
     name="countersign",
@@ -120,11 +126,17 @@ def serve(
 @app.command()
 def worker(
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="End when nothing is due, held or waiting for another try.")
+        bool,
+        typer.Option(
+            "--until-idle",
+            help="End when nothing is due, held or waiting for another try; exit 1 when all of it waits for a lane "
+            "that only a person can open.",
+        ),
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="With --until-idle: at most.")] = 600,
 ) -> None:
-    """Work on cases without a console; SIGTERM drains."""
+    """Work on cases without a console; SIGTERM drains. What keeps work from going out is said on stderr, once for each
+    change."""
     from core.worker import Worker  # The client of the models comes with it, which takes longer to load than most here.
 
     ended = threading.Event()
@@ -132,16 +144,33 @@ def worker(
         signal.signal(number, lambda *_: ended.set())
     with _opened() as settings:
         running = Worker(settings, receivers=installation.receivers(settings))
+        watch = waiting.Watch(admission.standing(settings))
         running.start()
-        began = time.monotonic()
+        began = looked = time.monotonic()
         try:
             while not ended.wait(0.05 if until_idle else 1.0):
                 if until_idle and running.is_idle():
                     return
                 if until_idle and time.monotonic() - began > timeout:
                     _refuse(f"not idle after {timeout:g} seconds: {_left()}")
+                if time.monotonic() - looked > 1.0:
+                    looked = time.monotonic()
+                    _look_at_lanes(running, watch, until_idle)
         finally:
             running.stop()
+
+
+def _look_at_lanes(running: "Worker", watch: waiting.Watch, until_idle: bool) -> None:
+    """Say what keeps work from going out; end where nobody but a person can change that."""
+    try:
+        is_working, found = running.is_working(), admission.standing(running.settings)
+    except outage.Away:
+        return  # The worker says so, and goes on when it is back.
+    if until_idle and not is_working and watch.is_hopeless(found, clock.now()):
+        shut = " ".join(waiting.in_words(one) for one in found if one.waiting)
+        _refuse(f"{shut} Left: {_left()}. Nothing was lost; begin again when that is settled.")
+    for words in watch.changes(found):
+        print(words, file=sys.stderr, flush=True)
 
 
 @app.command()
