@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, installation, outbox, settling
+from core import actions, cases, installation, outbox, settling, telling
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
 from core.settling import Finding
@@ -186,6 +186,11 @@ def test_what_a_mail_server_was_given_is_settled_by_people_and_no_look_up_is_off
     assert server.fired == 1
     assert "case.settle" in buttons
     assert not [one for one in buttons if "look_up" in one]
+    by_hand = "A mail server cannot be asked: look into its own list of what it sent, or ask the customer."
+    seen = cases.view(cases.resolve(number), actor=store.lead)
+    for shown in (words(visit("case", store.lead, case=number)), telling.as_text(seen, store.settings)):
+        assert f"{by_hand} What was applied before stands: 49.90 EUR." in shown
+    assert by_hand in words(visit("integrations", store.lead))
 
 
 def test_the_outbox_tells_what_was_not_sent_and_what_people_found_sent(
