@@ -30,7 +30,7 @@ _CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_res
 MINUTE: Final = timedelta(minutes=1)
 LOOK_BACK: Final = timedelta(hours=1)  # Longer than any call takes.
 MOST_NAMED: Final = 3  # Effects in one sentence.
-MOST_STOPS: Final = 50  # Of each kind, behind which nobody looks for what once stopped a lane.
+MOST_STOPS: Final = 500  # Of each kind, behind which nobody looks for what once stopped a lane.
 LONG: Final = timedelta(minutes=15)  # That a lane is stopped, after which somebody should ask.
 _rng = Random()
 
@@ -360,6 +360,10 @@ class Stop:
     who: str
     why: str
 
+    def overlaps(self, since: datetime, until: datetime) -> bool:
+        """Whether any of it lies between these."""
+        return self.since < until and (self.until is None or self.until > since)
+
 
 @outage.remembered
 def stops(lane: str, *, since: datetime, until: datetime) -> list[Stop]:
@@ -384,7 +388,7 @@ def stops(lane: str, *, since: datetime, until: datetime) -> list[Stop]:
             who = "" if act is None else names.get(act.person_id, "somebody") if act.person_id else "Countersign"
             now_on[what] = Stop(event.at, None, what, who, act.why if act else _in_short(event.kind, event.data))
     kept += now_on.values()
-    return sorted((one for one in kept if one.until is None or one.until > since), key=lambda one: one.since)
+    return sorted((one for one in kept if one.overlaps(since, until)), key=lambda one: one.since)
 
 
 def _in_short(kind: str, data: Mapping[str, Any]) -> str:

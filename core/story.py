@@ -4,7 +4,7 @@ One line for each event, oldest first, with what belongs beneath it. Nothing her
 is a wrong word, never a wrong act. The lines hold people's own texts, so whoever shows them shows plain text.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -111,10 +111,10 @@ class Line:
 def told(seen: View, settings: Settings, *, when: When = clock.exact) -> list[Line]:
     """What happened to this case, oldest first, with the times that it waited for a lane; last what it waits for now.
     `when` says a moment as its reader reads it."""
-    lines, known = list[Line](), set[Stop]()
+    lines, known, stops = list[Line](), set[Stop](), _stops(seen)
     for event in seen.events:
         if event.kind == "claim":
-            lines += _waited(seen, event, known, when)
+            lines += _waited(seen, event, stops, known, when)
         if event.kind not in HIDDEN:
             lines.append(_line(seen, event, settings))
     return [*lines, *_waits(seen, settings, when)]
@@ -138,20 +138,39 @@ def _took(attempt: Attempt) -> str:
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
 
-def _waited(seen: View, claim: Event, known: set[Stop], when: When) -> Iterator[Line]:
+def _stops(seen: View) -> dict[str, list[Stop]]:
+    """What kept each lane shut while attempts of this case waited for it."""
+    late = [one for one in seen.attempts if one.started_at - one.eligible_at >= SHORTEST]
+    return {
+        lane: admission.stops(
+            lane,
+            since=min(one.eligible_at for one in late if _lane(one) == lane),
+            until=max(one.started_at for one in late if _lane(one) == lane),
+        )
+        for lane in {_lane(one) for one in late}
+    }
+
+
+def _lane(attempt: Attempt) -> str:
+    """The lane that an attempt waited for: the second model answers for the first one's."""
+    return MODEL if attempt.step == Step.PROPOSE else attempt.lane or ""
+
+
+def _waited(
+    seen: View, claim: Event, stops: Mapping[str, Sequence[Stop]], known: set[Stop], when: When
+) -> Iterator[Line]:
     """What the attempt that begins with this claim waited for, once it was due. A lane that stays shut, and is tried
     with one case at a time, is told again only after a while."""
     attempt = next((one for one in seen.attempts if one.started_at == claim.at), None)
     if attempt is None or attempt.started_at - attempt.eligible_at < SHORTEST:
         return
-    wait = attempt.started_at - attempt.eligible_at
-    lane = MODEL if attempt.step == Step.PROPOSE else attempt.lane
-    found = admission.stops(lane, since=attempt.eligible_at, until=attempt.started_at) if lane else []
+    wait, lane = attempt.started_at - attempt.eligible_at, _lane(attempt)
+    found = [one for one in stops.get(lane, ()) if one.overlaps(attempt.eligible_at, attempt.started_at)]
     if wait < AGAIN and all(one in known for one in found) and (found or wait < UNEXPLAINED):
         return
     known.update(found)
     span = figures.span(wait.total_seconds())
-    if not found or lane is None:
+    if not found:
         yield Line(claim.at, f"Waited {span} for its turn", "Countersign", "system")
         return
     what = " and ".join(sorted({one.what for one in found}))
