@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import acting, actions, cases, clock, doubts, lifecycle
+from core import acting, actions, cases, clock, doubts, effects, lifecycle, money
 from core.actions import Verdict
 from core.lifecycle import Verb
 from core.moves import place_of
@@ -96,7 +96,8 @@ def _panels(seen: cases.View, who: Who) -> None:
         f"Accept case {number} as it is",
         label="Why",
         confirm="Accept",
-        hint="What was applied stands. What was refused is not sent any more.",
+        hint=f"{effects.sum_of(effects.standing(seen.effects))} stands applied. What was not sent yet is not sent any "
+        "more.",
         do=lambda words: actions.accept(case.id, words, actor=who, version=version),
     )
     panel.ask(
@@ -107,8 +108,10 @@ def _panels(seen: cases.View, who: Who) -> None:
         hint="The case goes back to review.",
         do=lambda words: actions.reopen(case.id, words, actor=who, settings=settings, version=version),
     )
-    in_time = all(one.send_before is None or clock.now() < one.send_before for one in seen.effects if _doubtful(one))
-    doubtful.settle_panel(case.id, number, version, can_resend=in_time, who=who)
+    in_doubt = [one for one in seen.effects if _doubtful(one)]
+    in_time = all(one.send_before is None or clock.now() < one.send_before for one in in_doubt)
+    amount = next((money.show(one.amount_minor, one.currency) for one in in_doubt if one.amount_minor), "")
+    doubtful.settle_panel(case.id, number, version, can_resend=in_time, amount=amount, who=who)
 
 
 def _doubtful(effect: Any) -> bool:

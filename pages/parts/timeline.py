@@ -48,7 +48,6 @@ _WORDS = {
     "settle_first": "First finding recorded",
     "settle_corrected": "Finding corrected: it waits for a second lead",
     "settle_differs": "Another finding recorded: nothing is settled, and it waits for another lead",
-    "give_up_undo": "Undo given up: the effect stands",
     "rollback_wanted": "Rollback wanted once the outcome is known",
     "refused_act": "An action was refused",
     "late": "A late result was set aside",
