@@ -34,6 +34,7 @@ from core import (
     operating,
     people,
     reconcile,
+    settling,
     submissions,
     verify,
 )
@@ -646,6 +647,17 @@ def settle(
                 part=part,
                 version=version,
             ),
+            as_,
+            as_json,
+        )
+
+
+@app.command()
+def question(id_: CaseId, as_: As, reason: Reason, version: Version = None, as_json: Json = False) -> None:
+    """Put in doubt again what two leads settled, or what the receiver's record contradicts."""
+    with _opened():
+        _done(
+            lambda actor: settling.question(cases.resolve(id_), reason, actor=actor, version=version),
             as_,
             as_json,
         )

@@ -15,12 +15,12 @@ from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import audit, errors, money, workflow
-from core.lifecycle import Outcome, Step
+from core.lifecycle import Outcome, Step, Verb
 from core.receivers import USUAL_RETENTION
 from core.settings import Settings
 from core.workflow import Reversibility
 from storage import effects, installations, reconciling
-from storage.tables import Case, Decision, Effect, Installation, Receipt
+from storage.tables import Case, Decision, Effect, Event, Installation, Receipt
 
 QUIET = timedelta(minutes=10)  # Longer than a request lives: a receiver refuses one that was signed 5 minutes before.
 SETTLED = "settled:"  # Begins the reference of a receipt of ours, where two people did not name the receiver's own.
@@ -28,6 +28,7 @@ NAMELESS = (
     "Two people settled that it was applied without naming the receiver's own reference, and without that nothing can "
     "be taken back there from here. Undo it at the receiver by hand."
 )
+KNOWN_OR_SENT = ("planned", "sending", "applied", "rejected")
 NO_AMOUNT = "an effect without an amount"
 CHOICES = "A lead tries it again, rolls back what was applied, or accepts the case as it is."
 UNDO_CHOICES = "A lead tries it again, or accepts that it stands."
@@ -181,6 +182,28 @@ def outcome_of(all_of_case: Sequence[Effect]) -> Outcome:
     return Outcome.APPLIED if stands_in_fact(all_of_case) else Outcome.DECLINED
 
 
+def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], step: str) -> list[Effect]:
+    """The effects of this step whose outcome a lead may put in doubt again: people settled it, or its receiver's record
+    was found to differ since it was known."""
+    named: set[str] = set()
+    for one in events:
+        match one.kind:
+            case reconciling.MISMATCH:
+                named.add(str(one.data.get("key")))
+            case Verb.SETTLE:
+                named |= set(one.data.get("effects", []))
+            case Verb.APPLIED | Verb.GO_ON | Verb.UNDONE:
+                named.discard(str(one.data.get("effect")))
+    kind = "undo" if step == Step.UNDO else "apply"
+    latest = {(one.kind, one.ordinal): one for one in all_of_case}  # The last revision of each.
+    stands = {one.id for one in standing(all_of_case)}
+    return [
+        one
+        for one in latest.values()
+        if one.kind == kind and one.key in named and (one.state == "rejected" or one.id in stands)
+    ]
+
+
 def is_undone_in_fact(all_of_case: Sequence[Effect]) -> bool:
     """Whether something that is no message was undone, and nothing that can be undone is left standing."""
     undone = any(one.kind == "undo" and one.state == "applied" and not one.message for one in all_of_case)
@@ -228,6 +251,14 @@ def is_anything_open(session: Session, case: Case) -> bool:
     if here is None or installations.is_restored(here):
         return True
     return any(map(may_have_arrived, effects.of_case(session, case_id=case.id)))
+
+
+def doubt(session: Session, *, effect_id: UUID, now: datetime, final: bool) -> None:
+    """Nobody knows what became of this effect. `final`: its key must not be sent again."""
+    values: dict[str, Any] = {"state": "in_doubt"}
+    if final:  # Not before its last try, should a clock have been set back since.
+        values["send_before"] = max(now, effects.last_sent(session, effect_ids=[effect_id]) or now)
+    effects.change(session, effect_id=effect_id, states=KNOWN_OR_SENT, values=values)
 
 
 def require_known(doubtful: Sequence[Effect], now: datetime) -> None:

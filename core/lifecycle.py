@@ -26,6 +26,7 @@ case moves, and it refuses whatever is not listed in `MOVES`.
 
     take back ─► waiting_for_review, and withdraw ─► cancelled, while it is sure that no effect has arrived
     roll back also leads from pending/apply and retrying/apply, where a part is applied and the rest has not left
+    question ─► escalated/apply, or escalated/undo, where what people settled is doubted again
 """
 
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ class Verb(StrEnum):
     UNDO_REFUSED = "undo_refused"
     ACCEPT = "accept"
     SETTLE = "settle"
+    QUESTION = "question"
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _table() -> tuple[Move, ...]:
     add(v.REFUSED, (PROCESSING_APPLY,), FAILED_APPLY, ESCALATED_APPLY)  # Of nothing; after something was applied.
     add(v.DOUBT, (PROCESSING_APPLY, RETRYING_APPLY), ESCALATED_APPLY)
     add(v.SETTLE, (ESCALATED_APPLY,), COMPLETED_APPLY, FAILED_APPLY, PENDING_APPLY, ESCALATED_APPLY)
+    add(v.QUESTION, (COMPLETED_APPLY, FAILED_APPLY, ESCALATED_APPLY), ESCALATED_APPLY)
     add(v.RETRY, (FAILED_PROPOSE,), PENDING_PROPOSE)
     add(v.RETRY, (FAILED_APPLY, ESCALATED_APPLY), PENDING_APPLY)
     add(v.ACCEPT, (ESCALATED_APPLY, ESCALATED_UNDO), COMPLETED_APPLY)
@@ -202,6 +205,7 @@ def _table() -> tuple[Move, ...]:
     add(v.DOUBT, (PROCESSING_UNDO, RETRYING_UNDO), ESCALATED_UNDO)
     add(v.RETRY, (ESCALATED_UNDO,), PENDING_UNDO)
     add(v.SETTLE, (ESCALATED_UNDO,), ROLLED_BACK, ESCALATED_UNDO)
+    add(v.QUESTION, (ESCALATED_UNDO,), ESCALATED_UNDO)
     return tuple(moves)
 
 

@@ -173,11 +173,7 @@ def _ending(e: _Ending) -> Move:
             return _refused(e, reason)
         case InDoubt(reason=reason, final=final):
             assert isinstance(e.ran.work, ToSend)
-            values: dict[str, Any] = {"state": "in_doubt"}
-            if final:  # Not before its last try, should a clock have been set back since.
-                sent = effect_rows.last_sent(e.session, effect_ids=[e.ran.work.effect_id])
-                values["send_before"] = max(e.now, sent or e.now)
-            effect_rows.change(e.session, effect_id=e.ran.work.effect_id, states=("sending", "planned"), values=values)
+            effects.doubt(e.session, effect_id=e.ran.work.effect_id, now=e.now, final=final)
             if (standing := effects.standing(e.effects)) and case.step == Step.APPLY:
                 reason = f"{reason} {effects.sum_of(standing)} that was applied before stands."
             put = {"reason": reason, "category": str(Category.EFFECT_UNKNOWN)}

@@ -150,9 +150,10 @@ def after_effect(
                 return Applied(answer.receipt)
             answer = outcomes.Answer("unknown", detail="no receipt", retry_after=answer.retry_after)
         case "partial":
+            named = f" as {answer.receipt.reference}" if answer.receipt is not None else ""
             return InDoubt(
-                f"The receiver applied {answer.detail or 'another amount than was asked for'}. Settle there what is "
-                "missing or too much; it is not sent again.",
+                f"The receiver applied {answer.detail or 'another amount than was asked for'}{named}. Make it whole "
+                "there, or find that this part is what was applied; it is not sent again.",
                 final=True,
             )
         case "rejected" if earlier_unknown:

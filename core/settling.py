@@ -13,7 +13,7 @@ from core import acting, actions, effects, errors, lifecycle, money, people
 from core.acting import LONGEST_NOTE, Acting, Done
 from core.lifecycle import Place, Step, Verb
 from core.permissions import Act, Who, may
-from storage import cases
+from storage import cases, events
 from storage import effects as effect_rows
 from storage import people as people_rows
 from storage.tables import Case, Decision, Effect, Receipt
@@ -87,6 +87,37 @@ def settle(
 
     done = acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
     return replace(done, well=not differs)
+
+
+def question(
+    case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None
+) -> Done:
+    """Put in doubt again what two people settled, or what the receiver's record contradicts: then it can be looked up
+    and settled anew, and meanwhile nothing is sent. Raises `ActionError` where there is no ground for it."""
+    reason = acting.words(reason, "reason", LONGEST_NOTE)
+
+    def act(a: Acting) -> str:
+        planned = effect_rows.of_case(a.session, case_id=a.case.id)
+        found = effects.questionable(planned, events.of_case(a.session, case_id=a.case.id), a.case.step)
+        if not found or effects.in_doubt(a.session, a.case):
+            raise errors.ActionError(
+                "What became of it is not open to question: people settled none of it, and no receiver's record is "
+                "known to differ."
+            )
+        receipts = effect_rows.receipts_of_case(a.session, case_id=a.case.id)
+        stood = {one.key: receipts[one.id].reference for one in found if one.id in receipts}
+        for one in found:
+            effects.doubt(a.session, effect_id=one.id, now=a.now, final=True)
+            effect_rows.forget_receipt(a.session, effect_id=one.id)
+        undo = a.case.step == Step.UNDO
+        facts = acting.facts_of(a.enter("question", reason))
+        facts |= {"effects": [one.key for one in found], "receipts": stood}
+        put = {"reason": f"A lead questions what became of it: {reason}", "category": None, "outcome": None}
+        target = lifecycle.ESCALATED_UNDO if undo else lifecycle.ESCALATED_APPLY
+        a.move(Verb.QUESTION, target, facts, put if not undo else {**put, "outcome": a.case.outcome})
+        return "In doubt again: look it up, or two leads settle it anew."
+
+    return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.QUESTION), actor, act, now, version=version)
 
 
 def first_finding(session: Session, case: Case) -> Decision | None:

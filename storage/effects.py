@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, or_, text, update
+from sqlalchemy import bindparam, delete, or_, text, update
 from sqlmodel import Session, col, func, select
 
 from storage.tables import UNSETTLED, Attempt, Case, Effect, Receipt, table
@@ -15,7 +15,7 @@ NOTHING_DONE = ("not_sent", "misconfigured", "held")  # Kinds of attempt that di
 # still to be sent was written by a late worker: nobody believed it yet.
 UNSURE = ("open", "unknown", "lost", "pending", "partial", "applied")
 
-_EFFECTS = table(Effect)
+_EFFECTS, _RECEIPTS = table(Effect), table(Receipt)
 _REVISION = select(func.max(Effect.revision)).where(
     col(Effect.case_id) == bindparam("case"),
     col(Effect.kind) == bindparam("of_kind"),
@@ -130,6 +130,11 @@ def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:
     """The receipts of a case by the id of their effect."""
     rows = session.exec(select(Receipt).join(Effect).where(Effect.case_id == case_id)).all()
     return {row.effect_id: row for row in rows}
+
+
+def forget_receipt(session: Session, *, effect_id: UUID) -> None:
+    """Drop what was taken for the proof that the effect is applied; the event that questions it keeps its reference."""
+    session.connection().execute(delete(_RECEIPTS).where(_RECEIPTS.c.effect_id == effect_id))
 
 
 def referenced(

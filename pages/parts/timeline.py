@@ -45,6 +45,7 @@ _WORDS = {
     "undo_refused": "The undo was refused",
     "accept": "Accepted as it is",
     "settle": "Settled with evidence",
+    "question": "Put in doubt again",
     "settle_first": "First finding recorded",
     "settle_corrected": "Finding corrected: it waits for a second lead",
     "settle_differs": "Another finding recorded: nothing is settled, and it waits for another lead",

@@ -782,3 +782,54 @@ def test_what_its_receiver_took_in_part_is_not_found_unapplied_before_it_says_th
 
     assert place(made) == "failed/apply"
     holds()
+
+
+def test_what_people_settled_wrongly_can_be_questioned_and_settled_anew(store: Store) -> None:
+    receiver = Receiver("unknown", "refused")
+    made, go = approved(store, receiver, what="for ever")
+    go()
+    both_find(store, made, Finding.APPLIED)
+    for _ in range(2):
+        go()
+    settled = place(made)
+    with pytest.raises(errors.Forbidden):
+        settling.question(made.case_id, "It is not there.", actor=store.reviewer)
+    done = settling.question(made.case_id, "It is not there.", actor=store.lead)
+    questioned = drive.case(made.case_id)
+    later = clock.now() + timedelta(hours=2)
+    with pytest.raises(errors.ActionError, match="cannot be sent again with the same key"):
+        settling.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=later)
+    both_find(store, made, Finding.NOT_APPLIED)
+    anew = place(made)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    for _ in range(4):
+        go()
+
+    assert settled == "completed/apply"
+    assert done.message.startswith("In doubt again")
+    assert (questioned.state, questioned.outcome, questioned.finished_at) == ("escalated", None, None)
+    assert questioned.reason == "A lead questions what became of it: It is not there."
+    assert anew == "escalated/apply"  # The second stands.
+    assert place(made) == "completed/apply"
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2", "apply 1"]
+    holds()
+
+
+def test_what_people_found_not_applied_and_the_receiver_holds_is_questioned_and_taken_over(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    settling.question(made.case_id, "Their list shows it.", actor=store.lead)
+    holder = {"two": Repeats()}
+    done = doubts.look_up(made.case_id, actor=store.lead, settings=store.settings, receivers=holder)
+
+    assert done.message.startswith("Looked up: the receiver two holds T-1")
+    holds()
+
+
+def test_what_a_receiver_said_itself_is_not_open_to_question(store: Store) -> None:
+    made, go = approved(store, Receiver())
+    go()
+
+    with pytest.raises(errors.ActionError, match="not open to question"):
+        settling.question(made.case_id, "I doubt it.", actor=store.lead)

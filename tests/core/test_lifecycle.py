@@ -26,9 +26,9 @@ failed/propose > pending/propose, completed/review
 pending/apply > processing/apply, waiting_for_review/review, cancelled/apply, pending/undo
 retrying/apply > processing/apply, escalated/apply, waiting_for_review/review, cancelled/apply, pending/undo
 processing/apply > completed/apply, retrying/apply, failed/apply, escalated/apply, pending/apply
-failed/apply > pending/apply, completed/review
+failed/apply > pending/apply, completed/review, escalated/apply
 escalated/apply > completed/apply, failed/apply, pending/apply, pending/undo, escalated/apply
-completed/apply > pending/undo
+completed/apply > pending/undo, escalated/apply
 pending/undo > processing/undo
 retrying/undo > processing/undo, escalated/undo
 processing/undo > rolled_back/undo, retrying/undo, escalated/undo, pending/undo

@@ -67,10 +67,10 @@ HANDS: dict[Place, tuple[str, ...]] = {
     lifecycle.PENDING_APPLY: ("take_back", "withdraw"),
     lifecycle.PROCESSING_APPLY: ("take_back", "roll_back"),
     lifecycle.RETRYING_APPLY: ("take_back", "roll_back", "withdraw"),
-    lifecycle.FAILED_APPLY: ("retry", "retry", "take_by_hand"),
+    lifecycle.FAILED_APPLY: ("retry", "retry", "question", "take_by_hand"),
     lifecycle.ESCALATED_APPLY: ("settle", "settle", "roll_back"),
-    lifecycle.COMPLETED_APPLY: ("roll_back",),
-    lifecycle.ESCALATED_UNDO: ("settle", "accept", "accept", "retry"),
+    lifecycle.COMPLETED_APPLY: ("roll_back", "roll_back", "question"),
+    lifecycle.ESCALATED_UNDO: ("settle", "accept", "accept", "retry", "question"),
 }
 WISHES = (*sorted({wish for wishes in HANDS.values() for wish in wishes}), "leave", "return")
 
@@ -316,6 +316,11 @@ class Machine(RuleBasedStateMachine):
         for who in who_looks[self.draw(st.sampled_from(["both", *who_looks]))]:
             with self._trying("settle"):
                 self.told.append(settling.settle(case.id, finding, "I looked it up.", actor=who))
+
+    def _question(self, case: Case) -> None:
+        who = self._somebody(self.store.lead, self.store.other_lead)
+        with self._trying("question"):
+            self.told.append(settling.question(case.id, "I am not sure.", actor=who))
 
     def _leave(self, _: Case, active: bool = False) -> None:
         few = {who.name: who for who in (self.store.submitter, self.store.reviewer, self.store.other_lead)}
