@@ -387,7 +387,7 @@ def test_a_part_that_was_applied_is_told_with_both_amounts() -> None:
     outcome = after(outcomes.Answer("partial", RECEIPT, detail="20.00 EUR of 50.00 EUR"))
 
     assert outcome == InDoubt(
-        "The receiver applied 20.00 EUR of 50.00 EUR as R-1. Make it whole there, or find that this part is what was "
+        "The receiver applied 20.00 EUR of 50.00 EUR as re_1. Make it whole there, or find that this part is what was "
         "applied; it is not sent again.",
         final=True,
     )

@@ -493,6 +493,6 @@ def test_a_part_goes_to_a_person_with_both_amounts(sqlite_store: Store, there: F
     world = World(sqlite_store, there).go(3)
 
     assert world.place == "escalated/apply"
-    assert "The receiver applied 19.96 EUR of 49.90 EUR." in world.reason
+    assert "The receiver applied 19.96 EUR of 49.90 EUR as R-" in world.reason
     assert [one.path for one in there.came] == ["/apply"]
     assert world.holds()
