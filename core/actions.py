@@ -430,7 +430,8 @@ def begin_rollback(session: Session, case: Case, decision: Decision, *, now: dat
     if not planned:
         raise errors.ActionError("This cannot be undone: none of its effects is reversible.")
     put = {
-        "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None
+        "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None,
+        "outcome": str(effects.outcome_of(effect_rows.of_case(session, case_id=case.id))),
     }  # fmt: skip
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
     if case.step == Step.APPLY and (unsent := acting.void(session, case)):
