@@ -214,11 +214,8 @@ def settle(
         if looked.taken:
             words = f"{looked.done.message} Your finding was not needed and is not recorded."
             return replace(looked.done, message=words)
-        held = [looked_up(looked.facts[one.key], one.receiver) for one in asks if _is_held(looked, one)]
-        if held and finding is not Finding.APPLIED:
-            raise errors.ActionError(
-                f"This cannot be found: {'; '.join(held)}. Find that it was applied, with the part that stands there."
-            )
+        for one in asks:
+            _require_same(one, looked.facts[one.key], finding, reference, part)
         absent = {key for key, fact in looked.facts.items() if fact["found"] == "no"}
     part_minor = None
     if part.strip() and finding is Finding.APPLIED and doubtful:
@@ -232,8 +229,15 @@ def settle(
     )  # fmt: skip
 
 
-def _is_held(looked: _LookedUp, one: Effect) -> bool:
-    return looked.facts.get(one.key, {}).get("found") == "yes"
+def _require_same(one: Effect, fact: Mapping[str, str], finding: Finding, reference: str, part: str) -> None:
+    """Raise `ActionError` where a finding contradicts what the receiver has just said that it holds."""
+    if fact["found"] != "yes":
+        return
+    held = looked_up(fact, one.receiver)
+    if finding is not Finding.APPLIED or (fact.get("amount") and not part.strip()):
+        raise errors.ActionError(f"This cannot be found: {held}. Find that it was applied, with the part that stands.")
+    if reference.strip() != fact["reference"]:
+        raise errors.ActionError(f"This cannot be found: {held}. Name {fact['reference']} as its reference.")
 
 
 def _amount_there(one: Effect, found: Receipt) -> dict[str, str]:
