@@ -576,6 +576,8 @@ def _words(row: Lane, settings: Settings, now: datetime, spent: Mapping[str, int
     alone = "Nothing needs to be done: one call at a time tries whether it is well again, and then all goes on."
     if row.stopped_at is not None and now - row.stopped_at > LONG:
         alone = "One call at a time goes on trying, and then all goes on. It has lasted: ask those who run it."
+    if is_model:
+        alone += " A case whose deadline comes first goes to a person."
     if lines.CERTIFICATE in (row.detail or ""):
         return (
             f"{other} cannot be trusted{detail}.",

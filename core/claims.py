@@ -370,6 +370,7 @@ def _sent_on(
                 withheld=withheld,
                 elsewhere=elsewhere,
                 send_before=send_before,
+                horizon=effect.send_before,
                 signed_at=now,
                 is_reversible=effect.reversibility == Reversibility.REVERSIBLE,
                 probe=through.probe,

@@ -24,6 +24,8 @@ from core import (
     backups,
     cases,
     clock,
+    doubts,
+    effects,
     errors,
     imports,
     installation,
@@ -646,15 +648,36 @@ def settle(
     reference: Annotated[
         str, typer.Option("--reference", metavar="ID", help="The receiver's own, if applied; a rollback needs it.")
     ] = "",
+    part: Annotated[str, typer.Option("--part", metavar="AMOUNT", help="What was applied, if not all: 6.00.")] = "",
     version: Version = None,
     as_json: Json = False,
 ) -> None:
-    """Settle an effect in doubt; takes effect when a second lead finds the same."""
+    """Settle an effect in doubt; takes effect when a second lead finds the same. The receiver is asked first."""
+    with _opened() as settings:
+        receivers = installation.receivers(settings)
+        _done(
+            lambda actor: doubts.settle(
+                cases.resolve(id_),
+                finding,
+                evidence,
+                actor=actor,
+                settings=settings,
+                receivers=receivers,
+                reference=reference,
+                part=part,
+                version=version,
+            ),
+            as_,
+            as_json,
+        )
+
+
+@app.command()
+def question(id_: CaseId, as_: As, reason: Reason, version: Version = None, as_json: Json = False) -> None:
+    """Put in doubt again what two leads settled, or what the receiver's record contradicts."""
     with _opened():
         _done(
-            lambda actor: settling.settle(
-                cases.resolve(id_), finding, evidence, actor=actor, reference=reference, version=version
-            ),
+            lambda actor: settling.question(cases.resolve(id_), reason, actor=actor, version=version),
             as_,
             as_json,
         )
@@ -688,12 +711,15 @@ def rollback(
              "amount_minor": one.effect.amount_minor, "currency": one.effect.currency}
             for one in cases.preview_rollback(seen)
         ]  # fmt: skip
+        is_open = any(map(effects.may_have_arrived, seen.effects))
         if as_json:
-            _print({"case": seen.case.number, "would_undo": preview})
-        elif preview:
-            for line in preview:
-                print(line["sentence"])
-        else:
+            _print({"case": seen.case.number, "outcome_is_open": is_open, "would_undo": preview})
+            return
+        for line in preview:
+            print(line["sentence"])
+        if is_open:
+            print("It is not known of everything whether it was applied; a rollback is kept and starts when it is.")
+        elif not preview:
             print("Nothing stands applied in this case.")
 
 

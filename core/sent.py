@@ -16,6 +16,7 @@ WORDS: Final = {
     "rejected": "Refused",
     "in_doubt": "In doubt",
     "void": "Never sent",
+    "given_up": "Given up, not applied",
     "unsent": "Could not be sent",
     "not_applied": "Found not applied",
 }
@@ -23,7 +24,9 @@ WORDS: Final = {
 
 def standing(state: str, tries: Sequence[str]) -> str:
     """How an effect in this state stands, by the kinds of its tries: a key of `WORDS`. What was given up was refused
-    only where its receiver said no."""
+    only where its receiver said no, and never sent only where nothing left."""
+    if state == "void" and any(kind not in NEVER_ARRIVED for kind in tries):
+        return "given_up"  # Such as after a receiver that was busy.
     if state != "rejected":
         return state
     if tries and all(kind in NEVER_ARRIVED for kind in tries):
@@ -38,11 +41,10 @@ def stands(seen: View, one: Effect) -> str:
 
 def facts(seen: View, one: Effect) -> list[tuple[str, str]]:
     """What is known of an effect, as names and values; of a message, nothing of money."""
-    rows = [("Receiver", one.receiver)]
+    rows, receipt = [("Receiver", one.receiver)], seen.receipts.get(one.id)
     if not one.message:
-        rows.append(("Amount", money.show(one.amount_minor, one.currency)))
+        rows.append(("Amount", _amount(one, receipt)))
     rows += [("Key", one.key), ("Reversible", "yes" if one.reversibility == "reversible" else "no")]
-    receipt = seen.receipts.get(one.id)
     if receipt is not None:
         rows += _receipt(seen, receipt)
     return rows + _how_often(one, _tries(seen, one))
@@ -73,8 +75,8 @@ def how_to_find_out(seen: View) -> str:
     reason says it all."""
     doubtful = [one for one in seen.effects if one.state == "in_doubt"]
     by_hand = next(filter(None, (look_up_by_hand(one.receiver) for one in doubtful)), "")
-    stands = [money.show(one.amount_minor, one.currency) for one in effects.stands_in_fact(seen.effects)]
-    return f"{by_hand} What was applied before stands: {', '.join(stands)}." if by_hand and stands else by_hand
+    stands = effects.stands_in_fact(seen.effects)
+    return f"{by_hand} What was applied before stands: {effects.sum_of(stands)}." if by_hand and stands else by_hand
 
 
 def _receipt(seen: View, receipt: Receipt) -> list[tuple[str, str]]:
@@ -85,6 +87,12 @@ def _receipt(seen: View, receipt: Receipt) -> list[tuple[str, str]]:
     named = reference(receipt) or "none, so nothing can be taken back there from here"
     return [("Receipt", f"none of the receiver's: found applied by {names}"), ("Reference they name", named),
             ("Settled", at)]  # fmt: skip
+
+
+def _amount(one: Effect, receipt: Receipt | None) -> str:
+    amount = money.show(one.amount_minor, one.currency)
+    whole = receipt.body.get("of_minor") if receipt is not None else None
+    return f"{amount}, a part of {money.show(whole, one.currency)}" if isinstance(whole, int) else amount
 
 
 def _tries(seen: View, one: Effect) -> list[str]:

@@ -132,6 +132,7 @@ EFFECTS: Mapping[str, badges.Look] = {
     "not_applied": badges.Look(sent.WORDS["not_applied"], "red", "block"),
     "in_doubt": badges.Look(sent.WORDS["in_doubt"], "orange", "help"),
     "void": badges.Look(sent.WORDS["void"], "gray", "cancel"),
+    "given_up": badges.Look(sent.WORDS["given_up"], "gray", "cancel"),
 }
 
 

@@ -80,13 +80,25 @@ def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # t
     )  # fmt: skip
     assert "tried once, last answer: " in run("doubt", "list")[1]
     assert "first finding: nobody yet" in run("doubt", "list")[1]
-    settle = ("settle", str(doubt["case"]), "applied", "--evidence", "R-1 in their list")
-    assert run(*settle, "--as", "lead@test.example", "--reference", "R-1")[0] == 0
-    assert "first finding: applied as R-1, by Lead" in run("doubt", "list")[1]
-    assert "Lead found something else (applied as R-1)" in run(*settle, "--as", "lead2@test.example")[1]
     code, out, _ = run("doubt", "lookup", str(doubt["case"]), "--as", "lead@test.example")
     assert (code, "Taken over as applied." in out) == (0, True)
     assert drive.case(case_id).state == "completed"
+
+
+def test_a_doubt_is_settled_by_two_leads_and_what_the_receiver_holds_needs_none(  # type: ignore[no-untyped-def]
+    run, sqlite_store: Store
+) -> None:
+    lost, held = (lose(sqlite_store, Forgetful, word, word) for word in ("lose", "apply and lose the answer"))
+    first = ("settle", str(drive.case(lost).number), "applied", "--evidence", "R-1 in their list")
+
+    assert run(*first, "--as", "lead@test.example", "--reference", "R-1", "--part", "20.00")[0] == 0
+    assert "first finding: applied in part (20.00 EUR) as R-1, by Lead" in run("doubt", "list")[1]
+    assert (
+        "Lead found something else (applied in part (20.00 EUR) as R-1)" in run(*first, "--as", "lead2@test.example")[1]
+    )
+    second = ("settle", str(drive.case(held).number), "applied", "--evidence", "It is there")
+    assert "Your finding was not needed" in run(*second, "--as", "lead@test.example")[1]
+    assert [drive.case(one).state for one in (lost, held)] == ["escalated", "completed"]
 
 
 def test_a_prompt_is_written_chosen_and_shown(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

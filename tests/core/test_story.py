@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from core import actions, admission, cases, claims, cli, clock, errors, moves, story, telling
+from core import actions, admission, cases, claims, cli, clock, errors, moves, sent, story, telling
 from core.actions import Verdict
 from core.breaker import Signal
 from core.outcomes import Answer, Category
@@ -150,6 +150,29 @@ def test_a_key_with_other_contents_says_what_to_compare_and_that_the_lane_is_pau
     assert "(key_reused)" in said
     assert f"Key {key}" in said
     assert "That pauses the whole lane to the ledger: nothing else goes out there until a lead resumes it." in said
+
+
+# --- What became of an effect -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "tries", "shown"),
+    [
+        ("rejected", ["rejected"], "Refused"),
+        ("rejected", ["not_sent", "rejected"], "Refused"),
+        ("rejected", ["not_sent", "not_sent"], "Could not be sent"),
+        ("rejected", ["misconfigured", "withheld"], "Could not be sent"),
+        ("rejected", ["not_sent", "unknown"], "Found not applied"),
+        ("rejected", [], "Found not applied"),
+        ("void", [], "Never sent"),
+        ("void", ["not_sent", "misconfigured"], "Never sent"),
+        ("void", ["held"], "Given up, not applied"),
+        ("sending", ["not_sent"], "Sending"),
+        ("applied", ["lost", "applied"], "Applied"),
+    ],
+)
+def test_what_became_of_an_effect_is_told_by_its_tries(state: str, tries: list[str], shown: str) -> None:
+    assert sent.WORDS[sent.standing(state, tries)] == shown
 
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------

@@ -255,6 +255,14 @@ def test_what_two_people_found_applied_does_not_look_like_the_receivers_own_rece
     assert "Confirmed" not in first + second
 
 
+def test_a_part_that_two_people_found_applied_is_told_beside_the_whole(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Deaf)
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "I see it.", actor=who, reference="R-1", part_minor=2000)
+
+    assert "20.00 EUR, a part of 49.90 EUR" in words(visit("case", sqlite_store.lead, case=case_id))
+
+
 def test_what_two_people_found_not_applied_was_not_refused(visit: Visit, sqlite_store: Store) -> None:
     case_id = lose(sqlite_store, Deaf)
     later = clock.now() + effects.QUIET
@@ -393,6 +401,38 @@ def test_two_leads_settle_an_effect_in_doubt(
         at.button(key=f"panel.settle.{number}.confirm").click().run()
 
     assert (view(sqlite_store, number).case.state, view(sqlite_store, number).case.step) == ("failed", "apply")
+
+
+def test_two_leads_settle_a_part_and_one_of_them_questions_it_later(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    actions.decide(view(sqlite_store, number).case.id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+    drive.until_idle(settings, receivers={"ledger": _Silent()})
+    lead, other = sqlite_store.lead, sqlite_store.other_lead
+
+    for who, part in ((lead, "60 euros"), (lead, "20.00"), (other, "20")):
+        at = visit("case", who, case=number)
+        at.button(key="case.settle").click().run()
+        at.radio(key=f"panel.settle.{number}.choice").set_value("applied")
+        at.text_area(key=f"panel.settle.{number}.text").set_value("R-3 is of 20.00.")
+        at.text_input(key=f"panel.settle.{number}.reference").set_value("R-3")
+        at.text_input(key=f"panel.settle.{number}.part").set_value(part)
+        at.button(key=f"panel.settle.{number}.confirm").click().run()
+        if part == "60 euros":
+            assert "write the amount with digits" in words(at)
+
+    settled = view(sqlite_store, number).case
+    assert (settled.state, settled.amount_minor) == ("completed", 2000)
+    assert "case.question" not in {one.key for one in visit("case", sqlite_store.reviewer, case=number).button}
+    at = visit("case", lead, case=number)
+    assert "20.00 EUR of 49.90 EUR was applied" in words(at)
+    at.button(key="case.question").click().run()
+    at.text_area(key=f"panel.question.{number}.text").set_value("R-3 is gone.")
+    at.button(key=f"panel.question.{number}.confirm").click().run()
+    assert "A lead questions what became of it: R-3 is gone." in words(visit("case", lead, case=number))
+    assert view(sqlite_store, number).case.state == "escalated"
 
 
 # --- Submit ---------------------------------------------------------------------------------------------------------
