@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from core import admission, cases, clock, doubts, figures, installation, people, prompts, sent
+from core import admission, cases, clock, doubts, figures, installation, people, prompts
 from core.terminal import As, CaseId, Json, Reason, done, opened, print_json
 
 lane_app = typer.Typer(help="The ways out, to models and receivers: what stops them.", no_args_is_help=True)
@@ -71,7 +71,7 @@ def doubt_list(as_json: Json = False) -> None:
             print("Of every effect that was sent it is known what became of it.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
-            print(f"    {one.reason} {sent.look_up_by_hand(one.receiver)}".rstrip())
+            print(f"    {one.reason}")
             print(f"    key {one.key}, tried {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
             if one.state == "sending":
                 again = f"at {one.next_try:%F %T} UTC" if one.next_try else "as soon as it can"

@@ -5,7 +5,6 @@ from typing import Final
 
 from core import clock, effects, figures, money
 from core.cases import View
-from core.receivers.mail import Mail
 from storage.tables import Decision, Effect, Receipt
 
 NEVER_ARRIVED: Final = frozenset(("not_sent", "withheld", "misconfigured"))  # Kinds of tries that no receiver took.
@@ -61,22 +60,6 @@ def by_people(receipt: Receipt, decisions: Sequence[Decision]) -> list[Decision]
 def reference(receipt: Receipt) -> str:
     """The receiver's own reference; empty where two people settled it and named none."""
     return "" if receipt.reference.startswith(effects.SETTLED) else receipt.reference
-
-
-def look_up_by_hand(receiver: str) -> str:
-    """How people find out what became of an effect there, where the receiver cannot be asked by its key; else empty."""
-    if receiver != Mail.name:
-        return ""
-    return "A mail server cannot be asked: look into its own list of what it sent, or ask the customer."
-
-
-def how_to_find_out(seen: View) -> str:
-    """What people can do about what is in doubt in this case, and what stands of it whatever they find; empty where the
-    reason says it all."""
-    doubtful = [one for one in seen.effects if one.state == "in_doubt"]
-    by_hand = next(filter(None, (look_up_by_hand(one.receiver) for one in doubtful)), "")
-    stands = effects.stands_in_fact(seen.effects)
-    return f"{by_hand} What was applied before stands: {effects.sum_of(stands)}." if by_hand and stands else by_hand
 
 
 def _receipt(seen: View, receipt: Receipt) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ def as_text(seen: View, settings: Settings) -> str:
     outcome = f" ({case.outcome})" if case.outcome and case.state == "completed" else ""
     lines = [f"Case {case.number}: {case.state}/{case.step}{outcome}"]
     if case.reason:
-        lines += _beneath(f"{case.reason} {sent.how_to_find_out(seen)}".rstrip())
+        lines += _beneath(case.reason)
     for line in story.told(seen, settings):
         lines += _told(line)
     for one in seen.effects:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import cases, errors, money, sent
+from core import cases, errors, money
 from pages.parts import access, acting, badges, notice, plain, pulse, questions, request, timeline, times
 
 who = access.open_page("case")
@@ -33,7 +33,7 @@ plain.quiet(f"{seen.kind.title} · submitted {times.ago(case.created_at)} by {se
 
 pulse.hold(seen, who=who, key="case")
 if why := badges.why(case.state, case.reason):
-    notice.box("info", f"{why} {sent.how_to_find_out(seen)}".rstrip())
+    notice.box("info", why)
 request.similar(seen)
 
 timeline.ribbon(seen)

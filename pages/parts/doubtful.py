@@ -4,7 +4,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import acting, doubts, figures, sent, settling
+from core import acting, doubts, figures, settling
 from core.permissions import Act, Who, may
 from core.settling import Finding
 from pages.parts import access, notice, panel, plain, times
@@ -32,7 +32,7 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
                     icon=":material/fact_check:",
                 )  # fmt: skip
         plain.strong(f"{'Undo: ' if doubt.kind == 'undo' else ''}{doubt.sentence}", size=".98rem")
-        plain.text(f"{doubt.reason} {sent.look_up_by_hand(doubt.receiver)}".rstrip())
+        plain.text(doubt.reason)
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
         rows += [("Tried", figures.times(doubt.tries)), ("Same key can be sent again", resend)]

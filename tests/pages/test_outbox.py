@@ -186,10 +186,10 @@ def test_what_a_mail_server_was_given_is_settled_by_people_and_no_look_up_is_off
     assert server.fired == 1
     assert "case.settle" in buttons
     assert not [one for one in buttons if "look_up" in one]
-    by_hand = "A mail server cannot be asked: look into its own list of what it sent, or ask the customer."
+    by_hand = "The mail server cannot be asked what it was given: look into its records, or ask who should have it."
     seen = cases.view(cases.resolve(number), actor=store.lead)
     for shown in (words(visit("case", store.lead, case=number)), telling.as_text(seen, store.settings)):
-        assert f"{by_hand} What was applied before stands: 49.90 EUR." in shown
+        assert f"{by_hand} 49.90 EUR that was applied before stands." in shown
     assert by_hand in words(visit("integrations", store.lead))
 
 
