@@ -20,7 +20,6 @@ import typer
 
 from core import (
     actions,
-    admission,
     backups,
     cases,
     clock,
@@ -37,6 +36,7 @@ from core import (
     people,
     reconcile,
     settling,
+    standing,
     submissions,
     telling,
     verify,
@@ -146,7 +146,7 @@ def worker(
         signal.signal(number, lambda *_: ended.set())
     with _opened() as settings:
         running = Worker(settings, receivers=installation.receivers(settings))
-        watch = waiting.Watch(admission.standing(settings))
+        watch = waiting.Watch(standing.of_lanes(settings))
         running.start()
         began = looked = time.monotonic()
         try:
@@ -165,7 +165,7 @@ def worker(
 def _look_at_lanes(running: "Worker", watch: waiting.Watch, until_idle: bool) -> None:
     """Say what keeps work from going out; end where nobody but a person can change that."""
     try:
-        is_working, found = running.is_working(), admission.standing(running.settings)
+        is_working, found = running.is_working(), standing.of_lanes(running.settings)
     except outage.Away:
         return  # The worker says so, and goes on when it is back.
     if until_idle and not is_working and watch.is_hopeless(found, clock.now()):

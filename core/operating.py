@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from core import admission, cases, clock, doubts, figures, installation, people, prompts
+from core import admission, cases, clock, doubts, figures, installation, people, prompts, standing
 from core.terminal import As, CaseId, Json, Reason, done, opened, print_json
 
 lane_app = typer.Typer(help="The ways out, to models and receivers: what stops them.", no_args_is_help=True)
@@ -23,23 +23,14 @@ Workflow = Annotated[str, typer.Option("--workflow")]
 def lane_list(as_json: Json = False) -> None:
     """Every lane: open, or what stops it, since when, why, and what to do."""
     with opened() as settings:
-        found = admission.standing(settings)
+        found = standing.of_lanes(settings)
         if as_json:
             print_json([one.as_json() for one in found])
         for one in [] if as_json else found:
             since = f" since {clock.exact(one.since)}" if one.since else ""
             print(f"{one.name:<12} {one.state}{since}  {one.waiting} waiting")
             if one.why:
-                print(f"             {one.why} {one.do}{_next_try(one)}")
-
-
-def _next_try(one: admission.Standing) -> str:
-    """When a lane that stopped tries again by itself; empty where nothing waits to try it."""
-    if one.state != "stopped" or one.until is None:
-        return ""
-    if one.until > clock.now():
-        return f" Next try: {clock.exact(one.until)}."
-    return " Next try: any moment." if one.waiting else ""
+                print(f"             {one.why} {one.do}{one.next_try()}")
 
 
 @lane_app.command("pause")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from core import admission, clock, doubts, edits, figures, installation, naming, settling, subject, wording
-from core.admission import Stop
+from core import clock, doubts, edits, figures, installation, naming, settling, standing, subject, wording
 from core.cases import View
 from core.lifecycle import State, Step
 from core.settings import MODEL, Settings
+from core.standing import Stop
 from storage.tables import Attempt, Decision, Effect, Event
 
 When = Callable[[datetime], str]
@@ -142,7 +142,7 @@ def _stops(seen: View) -> dict[str, list[Stop]]:
     """What kept each lane shut while attempts of this case waited for it."""
     late = [one for one in seen.attempts if one.started_at - one.eligible_at >= SHORTEST]
     return {
-        lane: admission.stops(
+        lane: standing.stops(
             lane,
             since=min(one.eligible_at for one in late if _lane(one) == lane),
             until=max(one.started_at for one in late if _lane(one) == lane),
@@ -182,7 +182,7 @@ def _waited(
 
 def _stopped(one: Stop, when: When) -> str:
     who = f" by {one.who}" if one.who else ""
-    return admission.sentence(f"{wording.name(one.what)}{who}, {when(one.since)}: {one.why}")
+    return wording.sentence(f"{wording.name(one.what)}{who}, {when(one.since)}: {one.why}")
 
 
 def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
@@ -190,15 +190,14 @@ def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
     case, now = seen.case, clock.now()
     if case.state not in (State.PENDING, State.RETRYING):
         return
-    lane = admission.keeping(case.lane, settings, submitter=case.submitted_by, is_new=subject.is_new(case))
+    lane = standing.keeping(case.lane, settings, submitter=case.submitted_by, is_new=subject.is_new(case))
     if lane is None:
         return
     due = case.due_at or case.since
     how = "near its cap" if lane.state == "waiting" else lane.state
     beneath = [f"{lane.why} {lane.do}"]
     if lane.since is not None:
-        again = f" Next try: {when(lane.until)}." if lane.until is not None and lane.until > now else ""
-        beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{again}")
+        beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{lane.next_try(when)}")
     words = f"{'Waits' if due <= now else 'Will wait'}: the lane to {naming.called(case.lane)} is {how}"
     yield Line(min(now, max(due, lane.since or due)), words, "Countersign", "system", tuple(beneath))
 

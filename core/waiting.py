@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from core import clock
-from core.admission import Standing
+from core.standing import Standing
 
 LONGEST_PROBE = timedelta(minutes=6)  # Within which a lane that refuses us is tried again by itself.
 
@@ -46,5 +46,4 @@ def in_words(one: Standing) -> str:
     """What is shut, since when, why, what to do, and when it is tried again."""
     since = f" since {clock.exact(one.since)}" if one.since else ""
     head = "" if one.state == "waiting" else f"The lane {one.name} is {one.state}{since}. "
-    again = f" Next try: {clock.exact(one.until)}." if one.until is not None and one.until > clock.now() else ""
-    return f"{head}{one.why} {one.do}{again}"
+    return f"{head}{one.why} {one.do}{one.next_try()}"

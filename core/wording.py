@@ -39,3 +39,8 @@ def _choices(model: type[BaseModel], field: str) -> list[str]:
     for one in schema.get("anyOf", []):
         options = options or one.get("enum", [])
     return [] if field == "currency" else options
+
+
+def sentence(words: str) -> str:
+    """These words with a full stop, where they have no end of their own."""
+    return words if words.endswith((".", "!", "?", "…")) else f"{words}."

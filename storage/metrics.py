@@ -259,14 +259,15 @@ def _endings(window: Window) -> Select[Any]:
 
 
 def _closed(window: Window) -> tuple[Column, ...]:
-    """The move by which a case closed: it completed or was withdrawn, and was not reopened. A rollback changes nothing
-    about when the work was done."""
+    """The move by which a case closed: it completed or was withdrawn, and was not reopened or put in doubt since. A
+    rollback changes nothing about when the work was done."""
     later = EVENT.alias()
+    opens = or_(later.c.kind == "reopen", and_(later.c.kind == "question", later.c.to_step == "apply"))
     return (
         *_moves(window, *COMPLETING, "withdraw"),
         EVENT.c.to_state.in_(("completed", "cancelled")),
         EVENT.c.from_step != "undo",
-        ~_follows(later, later.c.kind == "reopen"),
+        ~_follows(later, opens),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from core import admission, cli, clock, installation, moves, prompts
+from core import admission, cli, clock, installation, moves, prompts, standing
 from core.breaker import Signal
 from core.outcomes import Category
 from storage import database
@@ -53,7 +53,7 @@ def test_a_lane_that_stopped_says_when_it_tries_again(run, sqlite_store: Store) 
     stop = Signal(drive.submit(sqlite_store).case_id, Category.CONFIGURATION, "401", stops=True)
     with database.transaction() as session:
         admission.tell(session, {"model": [stop]}, broken={}, actor=moves.SYSTEM, now=clock.now())
-    (until,) = [one.until for one in admission.standing(sqlite_store.settings) if one.name == "model"]
+    (until,) = [one.until for one in standing.of_lanes(sqlite_store.settings) if one.name == "model"]
 
     shown = run("lane", "list")[1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.admission import Standing
+from core.standing import Standing
 from core.waiting import Watch
 from tests.core import drive
 from tests.core.test_cli import LEAD, REV, SUB, Terminal, terminal
@@ -25,7 +25,8 @@ def test_what_is_shut_is_said_once_for_each_change() -> None:
     def said(*found: Standing) -> list[str]:
         return list(watch.changes(found))
 
-    assert said(SHUT) == ["The lane http is stopped since 2026-11-02 09:00:00 UTC. It refuses us. Settle it."]
+    begin = "The lane http is stopped since 2026-11-02 09:00:00 UTC. It refuses us. Settle it."
+    assert said(SHUT) == [f"{begin} Next try: any moment."]
     assert said(replace(SHUT, until=NOW + timedelta(minutes=5), waiting=2)) == []
     assert len(said(replace(SHUT, why="It asked us to slow down."))) == 1
     assert said(replace(SHUT, state="open")) == ["The lane http is open again."]
