@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from core import admission, clock, errors, installation, logs, outage
+from core import clock, errors, installation, logs, outage, standing
 from core import settings as settings_
 from core.settings import Settings
 from core.worker import Worker
@@ -211,8 +211,8 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
     }
     body["lanes"] = health.lanes
     if body["database"] == "ok":
-        standing = admission.standing(worker.settings)
-        body["stopped"] = [_for_everybody(one) for one in standing if one.state != "open"]
+        shut = [one for one in standing.of_lanes(worker.settings) if one.state != "open"]
+        body["stopped"] = [_for_everybody(one) for one in shut]
     if not health.running:
         reasons.append("the worker is not running")
     elif age is None or age > QUIET_SECONDS:
@@ -220,7 +220,7 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
     return body, reasons
 
 
-def _for_everybody(one: admission.Standing) -> dict[str, Any]:
+def _for_everybody(one: standing.Standing) -> dict[str, Any]:
     """How a lane stands, for who has not signed in: without what a person wrote, and without his name."""
     return one.as_json() | ({"why": "Paused by a person."} if one.by_person else {})
 

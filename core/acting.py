@@ -18,6 +18,7 @@ from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import audit, clock, errors, moves, outage, people, subject
+from core.effects import may_have_arrived
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
 from core.permissions import Act, Who, may
@@ -267,14 +268,16 @@ def read(model: type[BaseModel], body: Mapping[str, Any], what: str) -> BaseMode
 
 
 def void(session: Session, case: Case) -> list[str]:
-    """Void what is planned at this step and was never sent. Returns the keys."""
+    """Void what is to be sent at this step and has surely not arrived. Returns the keys."""
     kind = "undo" if case.step == Step.UNDO else "apply"
-    return [
-        one.key
+    left = [
+        one
         for one in effect_rows.of_case(session, case_id=case.id)
-        if one.kind == kind
-        and effect_rows.change(session, effect_id=one.id, states=("planned",), values={"state": "void"})
+        if one.kind == kind and (one.state == "planned" or (one.state == "sending" and not may_have_arrived(one)))
     ]
+    for one in left:
+        effect_rows.change(session, effect_id=one.id, states=(one.state,), values={"state": "void"})
+    return [one.key for one in left]
 
 
 def to_model(settings: Settings, now: datetime) -> dict[str, Any]:

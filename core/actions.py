@@ -24,11 +24,12 @@ from core.moves import Actor, Move, place_of
 from core.permissions import Act, Who
 from core.settings import Settings
 from core.workflow import Flag, Mark, To
-from storage import cases, installations
+from storage import cases
 from storage import effects as effect_rows
 from storage.tables import Answer, Case, Decision, Effect, Proposal
 
 LONGEST_REPLY = 4_000  # As of a proposal's.
+TAKEN_BACK = "The approval was taken back."
 
 
 class Verdict(StrEnum):
@@ -67,7 +68,7 @@ def answer(
 
 
 def withdraw(case_id: UUID, *, actor: Who, version: int | None = None, now: datetime | None = None) -> Done:
-    """Withdraw a case that no effect has left from."""
+    """Withdraw a case of which surely no effect has arrived. Raises `ActionError` where one may have."""
 
     def act(a: Acting) -> str:
         keys = _void_effects(a)
@@ -288,18 +289,23 @@ def ask(session: Session, case: Case, question: str, *, settings: Settings, now:
 def take_back(
     case_id: UUID, *, actor: Who, settings: Settings, version: int | None = None, now: datetime | None = None
 ) -> Done:
-    """Take an approval back while nothing has left. When it is leaving already, the wish is kept as a rollback that
-    starts as soon as the outcome is known, and the message says so."""
+    """Take an approval back. While surely nothing has arrived, the case waits for review again; what stands applied is
+    rolled back and the rest stays here; and where something may have arrived of which nobody knows, the wish is kept
+    until it is known. The message says which. Raises `ActionError` where what it does cannot be undone."""
 
     def act(a: Acting) -> str:
-        if _nothing_left(a):
-            put = acting.to_person(settings, a.now, "The approval was taken back.")
-            a.move(Verb.TAKE_BACK, lifecycle.WAITING, {"void": _void_effects(a)}, put)
-            return "Taken back: nothing was sent. The case waits for review again."
-        _wish(a, "The approval was taken back while the effect was leaving.")
-        return "It is leaving now. It will be rolled back as soon as its outcome is known."
+        if effects.is_anything_open(a.session, a.case):
+            _wish(a, "The approval was taken back while the effect was leaving.")
+            return "It is leaving now. It will be rolled back as soon as its outcome is known."
+        if effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
+            decision = a.enter("roll_back", "The approval was taken back after a part of it was applied.")
+            begin_rollback(a.session, a.case, decision, now=a.now)
+            return "What was still to be sent stays here; what was applied is rolled back."
+        put = acting.to_person(settings, a.now, TAKEN_BACK)
+        a.move(Verb.TAKE_BACK, lifecycle.WAITING, {"void": _void_effects(a)}, put)
+        return "Taken back: nothing was applied. The case waits for review again."
 
-    places = (lifecycle.PENDING_APPLY, lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY)
+    places = (*lifecycle.ON_THE_WAY, lifecycle.PROCESSING_APPLY)
     return acting.act(case_id, Act.TAKE_BACK, places, actor, act, now, version=version)
 
 
@@ -348,13 +354,14 @@ def accept(case_id: UUID, reason: str, *, actor: Who, version: int | None = None
     def act(a: Acting) -> str:
         _require_no_doubt(a)
         facts = acting.facts_of(a.enter("accept", reason)) | {"void": acting.void(a.session, a.case)}
+        planned = effect_rows.of_case(a.session, case_id=a.case.id)
+        what = effects.sum_of(effects.standing(planned))
         put = {
-            "outcome": str(effects.outcome_of(effect_rows.of_case(a.session, case_id=a.case.id))),
-            "reason": "Accepted as it is after a refusal: what was applied stands.", "category": None,
-            "rollback_decision": None,
+            "outcome": str(effects.outcome_of(planned)), "reason": f"Accepted as it is: {what} stands applied.",
+            "category": None, "rollback_decision": None,
         }  # fmt: skip
         a.move(Verb.ACCEPT, lifecycle.COMPLETED_APPLY, facts, put)
-        return "Accepted: what was applied stands, and nothing more is sent."
+        return f"Accepted: {what} stands applied, and nothing more is sent."
 
     return acting.act(case_id, Act.ACCEPT, lifecycle.sources(Verb.ACCEPT), actor, act, now, version=version)
 
@@ -384,25 +391,27 @@ def reopen(
 def roll_back(
     case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None
 ) -> Done:
-    """Undo what the case did, by new effects with keys of their own; what was still to be sent stays here. While the
-    outcome is open the wish is kept and starts when it is known. Raises `ActionError` where nothing can be undone."""
+    """Undo what the case did, by new effects with keys of their own; what was still to be sent stays here. Where
+    something may have arrived of which nobody knows, the wish is kept until it is known. Raises `ActionError` where
+    nothing stands applied, or what does cannot be undone."""
     reason = acting.words(reason, "reason", LONGEST_NOTE)
 
     def act(a: Acting) -> str:
-        place = place_of(a.case)
-        is_known = place == lifecycle.ESCALATED_APPLY and not effects.in_doubt(a.session, a.case)
-        if place != lifecycle.COMPLETED_APPLY and not is_known:
+        is_on_the_way = place_of(a.case) not in (lifecycle.COMPLETED_APPLY, lifecycle.ESCALATED_APPLY)
+        is_open = effects.is_anything_open(a.session, a.case) if is_on_the_way else effects.in_doubt(a.session, a.case)
+        if is_open:
             _wish(a, reason)
             return "The outcome is not known yet. It will be rolled back as soon as it is."
-        if not is_known and a.case.outcome not in (Outcome.APPLIED, Outcome.DECLINED):
-            raise errors.ActionError("Nothing was applied in this case, so there is nothing to roll back.")
+        if not effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
+            instead = " What was approved can be taken back, so that it is not sent." if is_on_the_way else ""
+            raise errors.ActionError(f"Nothing was applied in this case, so there is nothing to roll back.{instead}")
         begin_rollback(a.session, a.case, a.enter("roll_back", reason), now=a.now)
         return "The rollback is on its way; the case says when the receiver confirmed it."
 
     places = (
-        lifecycle.COMPLETED_APPLY,
+        *lifecycle.ON_THE_WAY,
         lifecycle.PROCESSING_APPLY,
-        lifecycle.RETRYING_APPLY,
+        lifecycle.COMPLETED_APPLY,
         lifecycle.ESCALATED_APPLY,
     )
     return acting.act(case_id, Act.ROLL_BACK, places, actor, act, now, version=version)
@@ -421,13 +430,27 @@ def begin_rollback(session: Session, case: Case, decision: Decision, *, now: dat
     if not planned:
         raise errors.ActionError("This cannot be undone: none of its effects is reversible.")
     put = {
-        "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None
+        "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None,
+        "outcome": str(effects.outcome_of(effect_rows.of_case(session, case_id=case.id))),
     }  # fmt: skip
     facts = acting.facts_of(decision) | acting.planned_facts(planned)
     if case.step == Step.APPLY and (unsent := acting.void(session, case)):
         facts["void"] = unsent
     by = Actor("person", str(decision.person_id))
     if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
+        raise acting.stale(session, case)
+
+
+def stop(session: Session, case: Case, decision: Decision, *, settings: Settings, now: datetime) -> None:
+    """Do what a kept wish asks for, now that it is known what arrived: roll back what stands applied, and where
+    nothing does, bring the case back to review. Raises `ActionError` where what stands cannot be undone."""
+    if effects.standing(effect_rows.of_case(session, case_id=case.id)):
+        begin_rollback(session, case, decision, now=now)
+        return
+    by = Actor("person", str(decision.person_id))
+    facts = acting.facts_of(decision) | {"void": acting.void(session, case)}
+    put = acting.to_person(settings, now, TAKEN_BACK) | {"rollback_decision": None}
+    if not moves.move(session, [Move(case, Verb.TAKE_BACK, lifecycle.WAITING, by, facts, put)], now=now):
         raise acting.stale(session, case)
 
 
@@ -451,24 +474,12 @@ def _wish(a: Acting, reason: str) -> None:
     a.note("rollback_wanted", acting.facts_of(decision))
 
 
-def _nothing_left(a: Acting) -> bool:
-    """Whether it is certain that nothing has left. In restored mode it is not, and neither is it of an effect that has
-    a horizon without an attempt: that one may have left after the backup."""
-    here = installations.get(a.session)
-    if place_of(a.case) != lifecycle.PENDING_APPLY or here is None or installations.is_restored(here):
-        return False
-    return all(
-        one.attempts == 0 and one.send_before is None
-        for one in effect_rows.of_case(a.session, case_id=a.case.id)
-        if one.state in ("planned", "sending", "applied")
-    )
-
-
 def _void_effects(a: Acting) -> list[str]:
-    """Void what was planned and never sent. Raises `ActionError` when something has left."""
+    """Void what was to be sent. Raises `ActionError` when something has arrived, or may have."""
     if a.case.step != Step.APPLY:
         return []
-    if not _nothing_left(a):
+    stands = effects.standing(effect_rows.of_case(a.session, case_id=a.case.id))
+    if stands or effects.is_anything_open(a.session, a.case):
         raise errors.ActionError(
             "It is leaving already, so it cannot be withdrawn; a lead can roll it back afterwards."
         )

@@ -16,19 +16,17 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import acting, breaker, clock, errors, lines, moves, naming, outage, people, subject
+from core import acting, breaker, clock, errors, moves, people, wording
 from core.breaker import Breaker, Gate, Signal
 from core.moves import Actor, Note
 from core.outcomes import Category
-from core.permissions import Act, Who, may
-from core.settings import FALLBACK, HTTP, MAIL, MODEL, Settings
-from storage import database, events, lanes, workers
+from core.permissions import Act, Who
+from core.settings import FALLBACK, MODEL, Settings
+from storage import database, lanes, workers
 from storage import people as people_rows
 from storage.tables import Lane, LaneAct
 
-_CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "resumed"}
 MINUTE: Final = timedelta(minutes=1)
-LONG: Final = timedelta(minutes=15)  # That a lane is stopped, after which somebody should ask.
 _rng = Random()
 
 
@@ -86,22 +84,22 @@ class Through:
 def ask(session: Session, *, lane: str, limit: int, settings: Settings, now: datetime) -> Through:
     """What may be claimed now for this lane. Where anything limits it, its row stays locked until then."""
     calls_a_model = lane == MODEL and settings.uses_model
-    row = _row(session, lane)
+    row = row_of(session, lane)
     if row.stopped_at is None and row.paused_at is None and not calls_a_model and not settings.receiver_per_minute:
         return Through(lane, limit)
     if calls_a_model and settings.fallback_model and settings.has_caps:
         for name in (MODEL, FALLBACK):  # A cap stops both, and no lane is locked after a case.
-            _row(session, name, lock=True)
+            row_of(session, name, lock=True)
     through = _through(session, lane, limit, settings, now)
     if through.limit == 0 and calls_a_model:
-        row = _row(session, lane)
+        row = row_of(session, lane)
         if row.paused_at is None and row.stopped_by in settings.fallback_for:
             return _through(session, FALLBACK, limit, settings, now)
     return through
 
 
 def _through(session: Session, lane: str, limit: int, settings: Settings, now: datetime) -> Through:
-    row = _row(session, lane, lock=True)
+    row = row_of(session, lane, lock=True)
     gate = Gate.SHUT if row.paused_at is not None else _breaker(row).gate(now)
     if gate is Gate.SHUT:
         return Through(lane, 0)
@@ -130,17 +128,17 @@ def _caps(session: Session, settings: Settings, now: datetime) -> Caps:
     if not settings.has_caps:
         return Caps()
     caps = Caps(
-        day=_nano(settings.cap_day),
-        submitter=_nano(settings.cap_submitter_day),
-        case=_nano(settings.cap_case),
+        day=nano(settings.cap_day),
+        submitter=nano(settings.cap_submitter_day),
+        case=nano(settings.cap_case),
         spent=lanes.spent(session, day=day_of(now)),
     )
     caps.is_soft = caps.day is not None and caps.spent.get(lanes.ALL, 0) >= caps.day * settings.cap_soft
-    caps.near = frozenset(_near(caps.spent, caps.submitter, settings))
+    caps.near = frozenset(near(caps.spent, caps.submitter, settings))
     return caps
 
 
-def _near(spent: Mapping[str, int], cap: int | None, settings: Settings) -> list[UUID]:
+def near(spent: Mapping[str, int], cap: int | None, settings: Settings) -> list[UUID]:
     """The submitters who have used up their day, or nearly."""
     if cap is None:
         return []
@@ -151,7 +149,7 @@ def _near(spent: Mapping[str, int], cap: int | None, settings: Settings) -> list
 
 def begin_probe(session: Session, through: Through, *, case_id: UUID, now: datetime) -> None:
     """This case is the probe of the lane, which the claim has locked."""
-    probed = _breaker(_row(session, through.lane)).probed_by(case_id, now, longest=through.longest)
+    probed = _breaker(row_of(session, through.lane)).probed_by(case_id, now, longest=through.longest)
     lanes.change(session, name=through.lane, values=asdict(probed))
 
 
@@ -160,7 +158,7 @@ def straighten(session: Session, *, now: datetime, tolerance: timedelta) -> list
     first in the transaction, before any case is locked. Returns the events that say so."""
     notes = []
     for name in [row.name for row in lanes.every(session) if _is_crooked(row, now, tolerance)]:
-        row = _row(session, name, lock=True)
+        row = row_of(session, name, lock=True)
         if _is_crooked(row, now, tolerance):
             straight = _breaker(row).straightened(now, tolerance=tolerance)
             lanes.change(session, name=name, values=asdict(straight))
@@ -180,7 +178,7 @@ def stop_for_today(session: Session, *, settings: Settings, now: datetime, actor
     stopped = Breaker(now, str(Category.CAP), f"of {settings.cap_day:g} dollars", midnight, stops=1)
     notes = []
     for name in (MODEL, FALLBACK) if settings.fallback_model else (MODEL,):
-        if _row(session, name, lock=True).stopped_at is None:
+        if row_of(session, name, lock=True).stopped_at is None:
             lanes.change(session, name=name, values=asdict(stopped))
             facts = {"lane": name, "category": str(Category.CAP)}
             notes.append(Note("lane_stopped", actor, facts=facts))
@@ -192,7 +190,7 @@ def day_of(at: datetime) -> str:
     return at.astimezone(UTC).date().isoformat()
 
 
-def _nano(dollars: float) -> int | None:
+def nano(dollars: float) -> int | None:
     return round(dollars * 1_000_000_000) if dollars > 0 else None
 
 
@@ -207,11 +205,11 @@ def tell(
     locked. Returns the events that say what stopped or goes on again."""
     notes: list[Note] = []
     for name in sorted({*heard, *broken}, key=lambda name: (name != MODEL, name)):
-        row, signals = _row(session, name), heard.get(name, ())
+        row, signals = row_of(session, name), heard.get(name, ())
         well = row.stopped_at is None and row.failures == 0 and all(one.category is None for one in signals)
         if well and name not in broken:
             continue
-        row = _row(session, name, lock=True)
+        row = row_of(session, name, lock=True)
         before = _breaker(row)
         now_is = breaker.after(before, signals, now=now, rng=_rng)
         if now_is != before:
@@ -236,7 +234,7 @@ def missing(session: Session, *, connected: Sequence[str], now: datetime) -> lis
     unknown = set(lanes.waiting(session, due_by=now)) - {MODEL, FALLBACK, *connected}
     elsewhere = workers.connected(session, since=now - MINUTE) if unknown else set()
     for name in sorted(unknown - elsewhere):
-        if _row(session, name, lock=True).stopped_at is None:
+        if row_of(session, name, lock=True).stopped_at is None:
             stopped = Breaker(now, str(Category.CONFIGURATION), f"no receiver called {name} is connected", now, stops=1)
             lanes.change(session, name=name, values=asdict(stopped))
             facts = {"lane": name, "category": str(Category.CONFIGURATION)}
@@ -286,7 +284,7 @@ def _paused(session: Session, row: Lane) -> str:
     if row.paused_at is None:
         return f"The lane {row.name} is paused."
     who = people_rows.names(session, ids=[row.paused_by]).get(row.paused_by) if row.paused_by else "Countersign"
-    before = sentence(f"by {who or 'somebody'}: {row.paused_reason}")
+    before = wording.sentence(f"by {who or 'somebody'}: {row.paused_reason}")
     return f"The lane {row.name} was paused already, {before} Your reason stands in place of that."
 
 
@@ -302,11 +300,6 @@ def _resumed(row: Lane) -> str:
     return f"{begin}still stopped: one call tries now whether it is well again, and all goes on when that is answered."
 
 
-def sentence(words: str) -> str:
-    """These words with a full stop, where they have no end of their own."""
-    return words if words.endswith((".", "!", "?", "…")) else f"{words}."
-
-
 def _act(session: Session, kind: str, name: str, actor: Actor, person: UUID | None, why: str, now: datetime) -> Note:
     """Keep why a lane is paused or resumed, beside the chain. Returns its event."""
     act = LaneAct(id=uuid7(), lane=name, person_id=person, why=why, at=now)
@@ -314,219 +307,11 @@ def _act(session: Session, kind: str, name: str, actor: Actor, person: UUID | No
     return Note(kind, actor, facts={"lane": name, "act": str(act.id)})
 
 
-@dataclass(frozen=True)
-class Change:
-    """A lane that stopped, was paused, or goes on: when, what, and why. `who` is empty where nobody did it."""
-
-    at: datetime
-    lane: str
-    what: str
-    who: str
-    why: str
-
-
-@outage.remembered
-def lately(actor: Who, *, limit: int = 20) -> list[Change]:
-    """What happened to the lanes, the newest first; nothing for who does not see them."""
-    with database.reading() as session:
-        if may(people.fresh(session, actor), Act.SEE_LANES) is not None:
-            return []
-        found = [one for kind in _CHANGES for one in events.latest(session, kind=kind, limit=limit)]
-        newest = sorted(found, key=lambda one: one.seq, reverse=True)[:limit]
-        acts = lanes.acts(session, ids=[UUID(one.data["act"]) for one in newest if "act" in one.data])
-        names = people_rows.names(session, ids=[one.person_id for one in acts.values() if one.person_id])
-    changes = []
-    for one in newest:
-        act = acts.get(UUID(one.data["act"])) if "act" in one.data else None
-        who = names.get(act.person_id, "somebody") if act is not None and act.person_id else ""
-        what = "still stopped, for another reason" if "before" in one.data else _CHANGES[one.kind]
-        changes.append(Change(one.at, one.data["lane"], what, who, act.why if act else _in_short(one.kind, one.data)))
-    return changes
-
-
-def _in_short(kind: str, data: Mapping[str, Any]) -> str:
-    """Why a lane stopped by itself, or goes on."""
-    category = data.get("category")
-    if kind == "lane_resumed":
-        return "There is room in the cap again." if category == Category.CAP else "It answered again."
-    return _SHORT.get(str(category), "It cannot be reached.")
-
-
-_SHORT: Final[Mapping[str, str]] = {
-    Category.CAP: "Today's cap was used up.",
-    Category.CONFIGURATION: "It refuses us, or cannot be called as it is set up.",
-    Category.RATE_LIMIT: "It asked us to slow down.",
-    Category.TIMEOUT: "It did not answer in time.",
-    Category.PROVIDER: "It reported faults of its own.",
-    Category.EFFECT_UNKNOWN: "It did not say clearly what it did.",
-}
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a lane stands, for people. `why` and `do` are sentences; both empty while it lets everything out."""
-
-    name: str
-    state: str  # open, stopped, paused, waiting (new cases wait for the cap), missing
-    since: datetime | None
-    why: str
-    do: str
-    until: datetime | None  # When it tries again by itself.
-    waiting: int  # Cases that are to go out through it, those included that wait for something else as well.
-    by_person: bool = False  # A person paused it, and `why` has his name and words.
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name, "state": self.state, "since": self.since.isoformat() if self.since else None,
-            "why": self.why, "do": self.do, "until": self.until.isoformat() if self.until else None,
-            "waiting": self.waiting,
-        }  # fmt: skip
-
-
-@outage.remembered
-def standing(settings: Settings, now: datetime | None = None) -> list[Standing]:
-    """Every lane that is used here, or that something waits on: open, or what stops it, since when, why, and what to
-    do."""
-    moment = now or clock.now()
-    with database.reading() as session:
-        rows = lanes.every(session)
-        waiting = lanes.waiting(session)
-        spent = lanes.spent(session, day=day_of(moment)) if settings.has_caps else {}
-        names = people_rows.names(session, ids=[row.paused_by for row in rows if row.paused_by])
-    here = {MODEL, *subject.connected(), *([FALLBACK] if settings.fallback_model else [])}
-    return [
-        _standing(row, waiting.get(row.name, 0), spent, names, settings, moment)
-        for row in rows
-        if row.name in here or row.name in waiting or row.paused_at is not None
-    ]
-
-
-def _standing(
-    row: Lane, waiting: int, spent: Mapping[str, int], names: Mapping[UUID, str], settings: Settings, now: datetime
-) -> Standing:
-    if row.paused_at is not None:
-        who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
-        why = sentence(f"Paused by {who}: {row.paused_reason}")
-        by_person = row.paused_by is not None
-        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person)
-    if row.stopped_at is not None:
-        why, do = _words(row, settings, now, spent)
-        if row.probe is not None and row.probe_until is not None and now < row.probe_until:
-            do = "One case is trying now whether it is well again; if it is, all goes on."
-        elif not waiting and row.until is not None and row.until <= now:
-            do = "Nothing waits for it; the next case tries whether it is well again."
-        return Standing(row.name, "stopped", row.stopped_at, why, do, row.until, waiting)
-    if row.name == MODEL and (words := _near_cap(spent, settings)):
-        return Standing(row.name, "waiting", None, *words, None, waiting)
-    return Standing(row.name, "open", None, "", "", None, waiting)
-
-
-def _near_cap(spent: Mapping[str, int], settings: Settings) -> tuple[str, str] | None:
-    cap = _nano(settings.cap_day)
-    used = spent.get(lanes.ALL, 0)
-    if cap is not None and used >= cap * settings.cap_soft:
-        return (
-            f"{_dollars(used)} of today's {settings.cap_day:g} dollars are used or set aside: new cases wait.",
-            "Those begun go on. New ones go on at midnight UTC, or when COUNTERSIGN_CAP_DAY is raised.",
-        )
-    if over := len(_near(spent, _nano(settings.cap_submitter_day), settings)):
-        return (
-            f"{over} submitter{'s have' if over > 1 else ' has'} used up, or nearly, today's "
-            f"{settings.cap_submitter_day:g} dollars each: their new cases wait.",
-            "Those begun go on while there is room; new ones at midnight UTC, or when COUNTERSIGN_CAP_SUBMITTER_DAY is "
-            "raised.",
-        )
-    return None
-
-
-def how_shut(name: str | None) -> str:
-    """What this lane is now, stopped or paused; empty while it lets everything out, or is not known."""
-    with database.reading() as session:
-        row = lanes.get(session, name=name) if name else None
-    if row is None or (row.stopped_at is None and row.paused_at is None):
-        return ""
-    return "paused" if row.paused_at is not None else "stopped"
-
-
-def why_shut(session: Session, name: str, settings: Settings, now: datetime) -> str:
-    """What stops this lane now, as a sentence; empty while it is open."""
-    row = _row(session, name)
-    if row.paused_at is not None:
-        return "Its calls were paused."
-    if row.stopped_at is None:
-        return ""
-    spent = lanes.spent(session, day=day_of(now)) if row.stopped_by == Category.CAP else {}
-    return _words(row, settings, now, spent)[0]
-
-
-def _words(row: Lane, settings: Settings, now: datetime, spent: Mapping[str, int]) -> tuple[str, str]:
-    """Why a lane stopped, and what is asked of people."""
-    is_model = row.name in (MODEL, FALLBACK)
-    other = naming.begin(row.name)
-    detail = f" ({row.detail})" if row.detail else ""
-    alone = "Nothing needs to be done: one call at a time tries whether it is well again, and then all goes on."
-    if row.stopped_at is not None and now - row.stopped_at > LONG:
-        alone = "One call at a time goes on trying, and then all goes on. It has lasted: ask those who run it."
-    if lines.CERTIFICATE in (row.detail or ""):
-        return (
-            f"{other} cannot be trusted{detail}.",
-            f"If an authority of your own signed it, set SSL_CERT_FILE to that authority's certificate; else see that "
-            f"{_ADDRESS.get(row.name, 'its address')} is the name that the certificate is for. Then start again. "
-            "Nothing was lost.",
-        )
-    match row.stopped_by:
-        case Category.CAP if row.until is not None and row.until <= now:
-            return "The cap for model calls was used up.", "The next call tries whether there is room again."
-        case Category.CAP:
-            booked = f"{_dollars(spent.get(lanes.ALL, 0))} of {settings.cap_day:g} dollars are booked"
-            return (
-                f"Today's cap for model calls is used up: {booked}, and the next call does not fit.",
-                "It goes on at midnight UTC. To go on now raise COUNTERSIGN_CAP_DAY, start again and resume the lane.",
-            )
-        case Category.CONFIGURATION if is_model:
-            return (
-                f"{other} refuses us{detail}: key, credit, address or name of the model.",
-                "Settle that with the provider or in the settings; it is tried again by itself, or at once when the "
-                "lane is resumed. Cases keep their attempts.",
-            )
-        case Category.CONFIGURATION:
-            return (
-                f"{other} refuses us, or cannot be called as it is set up{detail}.",
-                f"Settle {_SETTINGS.get(row.name, 'its address, its secret or the clock')}; it is tried again by "
-                "itself, or at once when the lane is resumed. Nothing was lost.",
-            )
-        case Category.RATE_LIMIT:
-            return f"{other} asked us to slow down{detail}.", alone
-        case Category.TIMEOUT:
-            return f"{other} does not answer in time{detail}.", alone
-        case Category.PROVIDER:
-            return f"{other} reports faults of its own{detail}.", alone
-        case Category.EFFECT_UNKNOWN:
-            return f"{other} does not say clearly what it did{detail}.", alone
-    return f"{other} cannot be reached{detail}.", alone
-
-
-_ADDRESS: Final[Mapping[str, str]] = {
-    MODEL: "COUNTERSIGN_BASE_URL",
-    FALLBACK: "COUNTERSIGN_FALLBACK_BASE_URL",
-    HTTP: "COUNTERSIGN_HTTP_URL",
-    MAIL: "COUNTERSIGN_MAIL_HOST",
-}
-_SETTINGS: Final[Mapping[str, str]] = {
-    HTTP: "COUNTERSIGN_HTTP_URL, COUNTERSIGN_HTTP_SECRETS or the clock",
-    MAIL: "COUNTERSIGN_MAIL_HOST, …_PORT, …_TLS, …_USER, …_PASSWORD or …_FROM",
-}
-
-
-def _dollars(nano: int) -> str:
-    return f"{nano / 1_000_000_000:.2f}"
-
-
 def _breaker(row: Lane) -> Breaker:
     return Breaker(**{name: getattr(row, name) for name in Breaker.__dataclass_fields__})
 
 
-def _row(session: Session, name: str, *, lock: bool = False) -> Lane:
+def row_of(session: Session, name: str, *, lock: bool = False) -> Lane:
     found = lanes.get(session, name=name, lock=lock)
     if found is None:
         lanes.make(session, names=[name])

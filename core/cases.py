@@ -318,9 +318,9 @@ class Undo:
 
 
 def preview_rollback(seen: View) -> list[Undo]:
-    """What rolling this case back would undo, the last effect first, and what cannot be undone."""
+    """What rolling this case back would undo, in that order, and what cannot be undone."""
     undone = []
-    for effect in reversed(effects.standing(seen.effects)):
+    for effect in sorted(effects.standing(seen.effects), key=effects.undone_before):
         receipt = seen.receipts.get(effect.id)
         back = effects.undo_of(seen.kind, effect, receipt) if receipt else None
         sentence = back.sentence if back else f"Cannot be undone: {effect.sentence}"

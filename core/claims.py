@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import admission, effects, lifecycle, logs, moves, pricing, prompts, retry, subject, workflow
+from core import admission, effects, lifecycle, logs, moves, pricing, prompts, retry, standing, subject, workflow
 from core.admission import Through
 from core.executor import ToPropose, ToSend
 from core.lifecycle import Place, State, Step, Verb
@@ -370,6 +370,7 @@ def _sent_on(
                 withheld=withheld,
                 elsewhere=elsewhere,
                 send_before=send_before,
+                horizon=effect.send_before,
                 signed_at=now,
                 is_reversible=effect.reversibility == Reversibility.REVERSIBLE,
                 probe=through.probe,
@@ -478,7 +479,7 @@ def _returned(case: Case, settings: Settings, now: datetime, spent: bool, actor:
 def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
     """Escalate cases that nobody moved by their deadline. Returns how many."""
     with database.transaction() as session:
-        shut = admission.why_shut(session, MODEL, settings, now)
+        shut = standing.why_shut(session, MODEL, settings, now)
         wanted = []
         for case in cases.overdue(session, now=now, limit=limit):
             reason = _too_late(case, shut)

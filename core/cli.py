@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,8 @@ from core import (
     backups,
     cases,
     clock,
+    doubts,
+    effects,
     errors,
     imports,
     installation,
@@ -30,11 +32,15 @@ from core import (
     metrics,
     migrating,
     operating,
+    outage,
     people,
     reconcile,
     settling,
+    standing,
     submissions,
+    telling,
     verify,
+    waiting,
 )
 from core.actions import Verdict
 from core.permissions import Act, Role
@@ -49,6 +55,9 @@ from core.terminal import refusals as _refusals
 from core.terminal import refuse as _refuse
 from core.trials import scratch
 from storage import database
+
+if TYPE_CHECKING:
+    from core.worker import Worker
 
 app = typer.Typer(
     name="countersign",
@@ -119,11 +128,17 @@ def serve(
 @app.command()
 def worker(
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="End when nothing is due, held or waiting for another try.")
+        bool,
+        typer.Option(
+            "--until-idle",
+            help="End when nothing is due, held or waiting for another try; exit 1 when all of it waits for a lane "
+            "that only a person can open.",
+        ),
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="With --until-idle: at most.")] = 600,
 ) -> None:
-    """Work on cases without a console; SIGTERM drains."""
+    """Work on cases without a console; SIGTERM drains. What keeps work from going out is said on stderr, once for each
+    change."""
     from core.worker import Worker  # The client of the models comes with it, which takes longer to load than most here.
 
     ended = threading.Event()
@@ -131,16 +146,33 @@ def worker(
         signal.signal(number, lambda *_: ended.set())
     with _opened() as settings:
         running = Worker(settings, receivers=installation.receivers(settings))
+        watch = waiting.Watch(standing.of_lanes(settings))
         running.start()
-        began = time.monotonic()
+        began = looked = time.monotonic()
         try:
             while not ended.wait(0.05 if until_idle else 1.0):
                 if until_idle and running.is_idle():
                     return
                 if until_idle and time.monotonic() - began > timeout:
                     _refuse(f"not idle after {timeout:g} seconds: {_left()}")
+                if time.monotonic() - looked > 1.0:
+                    looked = time.monotonic()
+                    _look_at_lanes(running, watch, until_idle)
         finally:
             running.stop()
+
+
+def _look_at_lanes(running: "Worker", watch: waiting.Watch, until_idle: bool) -> None:
+    """Say what keeps work from going out; end where nobody but a person can change that."""
+    try:
+        is_working, found = running.is_working(), standing.of_lanes(running.settings)
+    except outage.Away:
+        return  # The worker says so, and goes on when it is back.
+    if until_idle and not is_working and watch.is_hopeless(found, clock.now()):
+        shut = " ".join(waiting.in_words(one) for one in found if one.waiting)
+        _refuse(f"{shut} Left: {_left()}. Nothing was lost; begin again when that is settled.")
+    for words in watch.changes(found):
+        print(words, file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -499,23 +531,13 @@ def cases_(
 
 @app.command("case")
 def case_(id_: CaseId, as_json: Json = False) -> None:
-    """One case with everything that happened to it."""
-    with _opened():
+    """One case with everything that happened to it, in the words of its page."""
+    with _opened() as settings:
         seen = cases.view(cases.resolve(id_), actor=None)
         if as_json:
             _print(cases.as_json(seen))
             return
-        case = seen.case
-        outcome = f" ({case.outcome})" if case.outcome and case.state == "completed" else ""
-        print(f"Case {case.number}: {case.state}/{case.step}{outcome}")
-        if case.reason:
-            print(f"  {case.reason}")
-        for event in seen.events:
-            arrow = f"-> {event.to_state}/{event.to_step}" if event.to_state else ""
-            print(f"  {event.at:%F %T}  {event.kind:<14} {arrow:<32} {seen.actor(event)}")
-        for effect in seen.effects:
-            receipt = seen.receipts.get(effect.id)
-            print(f"  {effect.kind}: {effect.sentence} [{effect.state}{f', {receipt.reference}' if receipt else ''}]")
+        print(telling.as_text(seen, settings))
 
 
 # --- Acting on a case -----------------------------------------------------------------------------------------------
@@ -626,15 +648,36 @@ def settle(
     reference: Annotated[
         str, typer.Option("--reference", metavar="ID", help="The receiver's own, if applied; a rollback needs it.")
     ] = "",
+    part: Annotated[str, typer.Option("--part", metavar="AMOUNT", help="What was applied, if not all: 6.00.")] = "",
     version: Version = None,
     as_json: Json = False,
 ) -> None:
-    """Settle an effect in doubt; takes effect when a second lead finds the same."""
+    """Settle an effect in doubt; takes effect when a second lead finds the same. The receiver is asked first."""
+    with _opened() as settings:
+        receivers = installation.receivers(settings)
+        _done(
+            lambda actor: doubts.settle(
+                cases.resolve(id_),
+                finding,
+                evidence,
+                actor=actor,
+                settings=settings,
+                receivers=receivers,
+                reference=reference,
+                part=part,
+                version=version,
+            ),
+            as_,
+            as_json,
+        )
+
+
+@app.command()
+def question(id_: CaseId, as_: As, reason: Reason, version: Version = None, as_json: Json = False) -> None:
+    """Put in doubt again what two leads settled, or what the receiver's record contradicts."""
     with _opened():
         _done(
-            lambda actor: settling.settle(
-                cases.resolve(id_), finding, evidence, actor=actor, reference=reference, version=version
-            ),
+            lambda actor: settling.question(cases.resolve(id_), reason, actor=actor, version=version),
             as_,
             as_json,
         )
@@ -668,12 +711,15 @@ def rollback(
              "amount_minor": one.effect.amount_minor, "currency": one.effect.currency}
             for one in cases.preview_rollback(seen)
         ]  # fmt: skip
+        is_open = any(map(effects.may_have_arrived, seen.effects))
         if as_json:
-            _print({"case": seen.case.number, "would_undo": preview})
-        elif preview:
-            for line in preview:
-                print(line["sentence"])
-        else:
+            _print({"case": seen.case.number, "outcome_is_open": is_open, "would_undo": preview})
+            return
+        for line in preview:
+            print(line["sentence"])
+        if is_open:
+            print("It is not known of everything whether it was applied; a rollback is kept and starts when it is.")
+        elif not preview:
             print("Nothing stands applied in this case.")
 
 

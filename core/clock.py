@@ -18,6 +18,11 @@ def now() -> datetime:
     return at + timedelta(seconds=time.monotonic() - then)
 
 
+def exact(at: datetime) -> str:
+    """The moment in UTC, to the second, as people read it."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def follow(at: datetime | None) -> None:
     """From now on it is `at` and later, as the monotonic clock goes; None: this machine's own time again."""
     global _followed  # noqa: PLW0603 - one clock per process is the point of it.

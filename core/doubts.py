@@ -1,7 +1,7 @@
 """Effects in doubt: which there are, whose turn it is, since when, what is known, and looking them up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from core.people import fresh
 from core.permissions import Act, What, Who, may
 from core.receivers import Receiver, Searchable
 from core.settings import Settings
+from core.settling import Finding
 from storage import cases, database
 from storage import effects as effect_rows
 from storage import people as people_rows
@@ -132,7 +133,21 @@ def look_up(
     """Ask the receivers whether they hold what is in doubt in this case. What they hold with our key is taken over as
     applied: their receipt is the evidence, and the case goes on. What they do not hold may still be on its way, so
     nothing is concluded from that. Raises `ActionError`."""
-    moment = now or clock.now()
+    return _look_up(case_id, actor, settings, receivers, now or clock.now()).done
+
+
+@dataclass(frozen=True)
+class _LookedUp:
+    """What the receivers said of what was in doubt: facts by key, and where the case stands since."""
+
+    facts: Mapping[str, Mapping[str, str]]
+    taken: int
+    done: Done
+
+
+def _look_up(
+    case_id: UUID, actor: Who, settings: Settings, receivers: Mapping[str, Receiver], now: datetime
+) -> _LookedUp:
     with database.reading() as session:
         case = cases.get(session, case_id=case_id)
         who = fresh(session, actor)
@@ -148,13 +163,13 @@ def look_up(
     for one in doubtful:  # No transaction is open while a receiver is asked.
         found = _asked(receivers.get(one.receiver), one, settings)
         if isinstance(found, Receipt):
-            taken += reconcile.take_over(one.id, found, settings=settings, now=moment)
-            facts.append({"key": one.key, "found": "yes", "reference": found.reference})
+            taken += reconcile.take_over(one.id, found, settings=settings, now=now)
+            facts.append({"key": one.key, "found": "yes", "reference": found.reference} | _amount_there(one, found))
         else:
             facts.append({"key": one.key} | found)
     with database.transaction() as session:
         note = Note("looked_up", acting.by(actor), case_id, {"asked": facts})
-        moves.note(session, [note], now=moment)
+        moves.note(session, [note], now=now)
         after = cases.get(session, case_id=case_id)
         assert after is not None
         said = "; ".join(looked_up(fact, one.receiver) for fact, one in zip(facts, doubtful, strict=True))
@@ -165,10 +180,72 @@ def look_up(
         elif "no" in kinds:
             end = " It may still be on its way: not found is not the same as not applied."
         begin = "Not looked up" if kinds == {"not asked"} else "Looked up"
-        return Done(
+        done = Done(
             case_id, after.number, after.state, after.step, after.outcome, after.version, f"{begin}: {said}.{end}",
             well="not asked" not in kinds,
         )  # fmt: skip
+    return _LookedUp({fact["key"]: fact for fact in facts}, taken, done)
+
+
+def settle(
+    case_id: UUID,
+    finding: Finding,
+    evidence: str,
+    *,
+    actor: Who,
+    settings: Settings,
+    receivers: Mapping[str, Receiver],
+    reference: str = "",
+    part: str = "",
+    version: int | None = None,
+    now: datetime | None = None,
+) -> Done:
+    """Record a lead's finding, as `settling.settle` does, after the receivers that can be asked were: what they hold
+    whole is taken over, and then no finding is needed. `part` is the amount that was applied where it is not the whole,
+    in the major unit, such as 6.00. Raises `ActionError` where a receiver contradicts the finding."""
+    moment = now or clock.now()
+    with database.reading() as session:
+        case = cases.get(session, case_id=case_id)
+        doubtful = effects.in_doubt(session, case) if case is not None else []
+    asks = [one for one in doubtful if can_be_asked(one.receiver, receivers)]
+    absent: set[str] = set()
+    if case is not None and asks and version in (None, case.version):
+        looked = _look_up(case_id, actor, settings, receivers, moment)
+        if looked.taken:
+            words = f"{looked.done.message} Your finding was not needed and is not recorded."
+            return replace(looked.done, message=words)
+        for one in asks:
+            _require_same(one, looked.facts[one.key], finding, reference, part)
+        absent = {key for key, fact in looked.facts.items() if fact["found"] == "no"}
+    part_minor = None
+    if part.strip() and finding is Finding.APPLIED and doubtful:
+        try:
+            part_minor = money.parse(part, doubtful[0].currency or "")
+        except ValueError as error:
+            raise errors.Incomplete(str(error)) from None
+    return settling.settle(
+        case_id, finding, evidence, actor=actor, reference=reference, part_minor=part_minor, absent=absent,
+        version=version, now=moment,
+    )  # fmt: skip
+
+
+def _require_same(one: Effect, fact: Mapping[str, str], finding: Finding, reference: str, part: str) -> None:
+    """Raise `ActionError` where a finding contradicts what the receiver has just said that it holds."""
+    if fact["found"] != "yes":
+        return
+    held = looked_up(fact, one.receiver)
+    if finding is not Finding.APPLIED or (fact.get("amount") and not part.strip()):
+        raise errors.ActionError(f"This cannot be found: {held}. Find that it was applied, with the part that stands.")
+    if reference.strip() != fact["reference"]:
+        raise errors.ActionError(f"This cannot be found: {held}. Name {fact['reference']} as its reference.")
+
+
+def _amount_there(one: Effect, found: Receipt) -> dict[str, str]:
+    """What the receiver holds, where it says so and it is not what was sent."""
+    amount, currency = found.body.get("amount_minor"), found.body.get("currency")
+    if not isinstance(amount, int) or (amount, currency) == (one.amount_minor, one.currency):
+        return {}
+    return {"amount": f"{money.show(amount, str(currency))} of {money.show(one.amount_minor, one.currency)}"}
 
 
 def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt]) -> list[Effect]:
@@ -203,7 +280,8 @@ def looked_up(fact: Mapping[str, str], receiver: str) -> str:
     name = naming.called(receiver)
     match fact["found"]:
         case "yes":
-            return f"{name} holds {fact.get('reference') or 'it'}"
+            amount = f" ({fact['amount']})" if "amount" in fact else ""
+            return f"{name} holds {fact.get('reference') or 'it'}{amount}"
         case "no":
             return f"{name} does not know the key"
     return f"{name} could not be asked" + (f" ({fact['why']})" if "why" in fact else "")

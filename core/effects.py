@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import audit, errors, workflow
-from core.lifecycle import Outcome, Step
+from core import audit, errors, money, workflow
+from core.lifecycle import Outcome, Step, Verb
 from core.receivers import USUAL_RETENTION
 from core.settings import Settings
 from core.workflow import Reversibility
 from storage import effects, installations, reconciling
-from storage.tables import Case, Decision, Effect, Installation, Receipt
+from storage.tables import Case, Decision, Effect, Event, Installation, Receipt
 
 QUIET = timedelta(minutes=10)  # Longer than a request lives: a receiver refuses one that was signed 5 minutes before.
 SETTLED = "settled:"  # Begins the reference of a receipt of ours, where two people did not name the receiver's own.
@@ -28,6 +28,10 @@ NAMELESS = (
     "Two people settled that it was applied without naming the receiver's own reference, and without that nothing can "
     "be taken back there from here. Undo it at the receiver by hand."
 )
+KNOWN_OR_SENT = ("planned", "sending", "applied", "rejected")
+NO_AMOUNT = "an effect without an amount"
+CHOICES = "A lead tries it again, rolls back what was applied, or accepts the case as it is."
+UNDO_CHOICES = "A lead tries it again, or accepts that it stands."
 MARGIN = timedelta(hours=4)  # Before a receiver may have forgotten a key, in which it is not sent again any more.
 
 
@@ -126,13 +130,13 @@ def plan_undo(
     kind_of_work: workflow.Workflow[Any, Any],
     now: datetime,
 ) -> list[Effect]:
-    """Plan the undo of every applied effect that has one, the last applied first, each with a key of its own. Raises
-    `ActionError` where one would have to be undone without the receiver's reference."""
+    """Plan the undo of every applied effect that has one, in the order in which they will be sent, each with a key of
+    its own. Raises `ActionError` where one would have to be undone without the receiver's reference."""
     if nameless(session, case):
         raise errors.ActionError(NAMELESS)
     receipts = effects.receipts_of_case(session, case_id=case.id)
     planned = []
-    for applied in reversed(standing(effects.of_case(session, case_id=case.id))):
+    for applied in sorted(standing(effects.of_case(session, case_id=case.id)), key=undone_before):
         wanted = undo_of(kind_of_work, applied, receipts[applied.id])
         if wanted is not None:
             planned.append(
@@ -152,11 +156,20 @@ def standing(all_of_case: Sequence[Effect]) -> list[Effect]:
 
 
 def next_to_send(all_of_case: Sequence[Effect], step: str) -> Effect | None:
-    """The effect of a case at this step that is to be sent next: in order, and to undo them in reverse. None: there is
-    none."""
+    """The effect of a case at this step that is to be sent next: in order, and to undo them in reverse, but what only
+    tells somebody of it last, when it is known to be true. None: there is none."""
     kind = "undo" if step == Step.UNDO else "apply"
     left = [one for one in all_of_case if one.kind == kind and one.state in ("planned", "sending")]
-    return min(left, key=lambda one: -one.ordinal if kind == "undo" else one.ordinal, default=None)
+    return min(left, key=undone_before if kind == "undo" else _applied_before, default=None)
+
+
+def _applied_before(one: Effect) -> int:
+    return one.ordinal
+
+
+def undone_before(one: Effect) -> tuple[bool, int]:
+    """What to sort applied effects or their undos by, to take them back."""
+    return one.message, -one.ordinal
 
 
 def stands_in_fact(all_of_case: Sequence[Effect]) -> list[Effect]:
@@ -169,11 +182,42 @@ def outcome_of(all_of_case: Sequence[Effect]) -> Outcome:
     return Outcome.APPLIED if stands_in_fact(all_of_case) else Outcome.DECLINED
 
 
+def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], step: str) -> list[Effect]:
+    """The effects of this step whose outcome a lead may put in doubt again: people settled it, or its receiver's record
+    was found to differ since it was known."""
+    named: set[str] = set()
+    for one in events:
+        match one.kind:
+            case reconciling.MISMATCH:
+                named.add(str(one.data.get("key")))
+            case Verb.SETTLE:
+                named |= set(one.data.get("effects", []))
+            case Verb.APPLIED | Verb.GO_ON | Verb.UNDONE:
+                named.discard(str(one.data.get("effect")))
+    kind = "undo" if step == Step.UNDO else "apply"
+    latest = {(one.kind, one.ordinal): one for one in all_of_case}  # The last revision of each.
+    stands = {one.id for one in standing(all_of_case)}
+    return [
+        one
+        for one in latest.values()
+        if one.kind == kind and one.key in named and (one.state == "rejected" or one.id in stands)
+    ]
+
+
 def is_undone_in_fact(all_of_case: Sequence[Effect]) -> bool:
     """Whether something that is no message was undone, and nothing that can be undone is left standing."""
     undone = any(one.kind == "undo" and one.state == "applied" and not one.message for one in all_of_case)
     left = (one for one in stands_in_fact(all_of_case) if one.reversibility == Reversibility.REVERSIBLE)
     return undone and next(left, None) is None
+
+
+def sum_of(some: Sequence[Effect]) -> str:
+    """The amounts of these effects together, per currency, to stand in a sentence."""
+    totals: dict[str | None, int] = {}
+    for one in some:
+        if one.amount_minor:
+            totals[one.currency] = totals.get(one.currency, 0) + one.amount_minor
+    return " and ".join(money.show(total, currency) for currency, total in totals.items()) or NO_AMOUNT
 
 
 def as_planned(effect: Effect) -> workflow.Effect:
@@ -195,13 +239,35 @@ def in_doubt(session: Session, case: Case) -> list[Effect]:
     return [one for one in effects.of_case(session, case_id=case.id) if one.kind == kind and one.state == "in_doubt"]
 
 
+def may_have_arrived(one: Effect) -> bool:
+    """Whether a try of it may have been applied of which nobody knows: it is in doubt, or still to be sent with a
+    horizon, which every try begins that may have arrived (and a restore, of what may have left after the backup)."""
+    return one.state == "in_doubt" or (one.state in ("planned", "sending") and one.send_before is not None)
+
+
+def is_anything_open(session: Session, case: Case) -> bool:
+    """Whether something of the case may have arrived of which nobody knows; in restored mode anything may have."""
+    here = installations.get(session)
+    if here is None or installations.is_restored(here):
+        return True
+    return any(map(may_have_arrived, effects.of_case(session, case_id=case.id)))
+
+
+def doubt(session: Session, *, effect_id: UUID, now: datetime, final: bool) -> None:
+    """Nobody knows what became of this effect. `final`: its key must not be sent again."""
+    values: dict[str, Any] = {"state": "in_doubt"}
+    if final:  # Not before its last try, should a clock have been set back since.
+        values["send_before"] = max(now, effects.last_sent(session, effect_ids=[effect_id]) or now)
+    effects.change(session, effect_id=effect_id, states=KNOWN_OR_SENT, values=values)
+
+
 def require_known(doubtful: Sequence[Effect], now: datetime) -> None:
     """Raise `ActionError` when a key must not be sent again: the receiver may have forgotten it, or keeps none, and
     would apply it twice; or has answered for good."""
     if any(one.send_before is not None and now >= one.send_before for one in doubtful):
         raise errors.ActionError(
             "It cannot be sent again with the same key: the receiver may not know it any more, or has answered for "
-            "good. Look it up there: if it was not applied, settle it as that, and a retry sends it with a new key."
+            "good. Look it up there: if it was not applied, settle it as that, and then try it again with a new key."
         )
 
 

@@ -25,6 +25,7 @@ RAISED = "An error in the workflow or in Countersign itself; its attempt says wh
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
 )
+LOOK_UP = "Look up there whether it was applied."
 ELSEWHERE = (
     "An earlier try went to another address than the receiver has now, and may have been applied there: it is not sent "
     "to the new one. Look it up at the old one, or set that again."
@@ -68,6 +69,7 @@ class ToSend:
     tries: int
     earlier_unknown: bool
     send_before: datetime
+    horizon: datetime | None  # The effect's `send_before` as this try found it; None: nothing of it can have arrived.
     signed_at: datetime
     withheld: bool = False  # It was claimed only to go to a person: nothing will be sent.
     elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
@@ -173,7 +175,7 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
         earlier_unknown=work.earlier_unknown,
         now=clock.now(),
         rng=rng,
-        send_before=work.send_before,
+        send_before=work.horizon if answer.left_nothing else work.send_before,
         keeps_keys=receiver is None or receiver.keeps_keys,
         probe=work.probe,
     )
@@ -197,20 +199,23 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
 
     That it does not know the key proves nothing: the request may still be under way (effects.md 3.9).
     """
-    said = ""
-    if receiver is not None and isinstance(receiver, Searchable):
+    said = LOOK_UP
+    if receiver is not None and not isinstance(receiver, Searchable):
+        said = f"{naming.begin(receiver.name)} cannot be asked what it was given: look into its records, or ask who "
+        said += "should have it."
+    elif isinstance(receiver, Searchable):
         try:
             found = receiver.find(key=work.key)
         except Exception as error:  # Whatever the other side can do.
-            said = f"It could not be looked up there by its key: {lines.words(error)}."
+            said = f"It could not be looked up there by its key: {lines.words(error)}. {LOOK_UP}"
         else:
             if found is not None and found.key == work.key and (other := _other_amount(work.payload, found)) is None:
                 answer = outcomes.Answer("applied", receipt=found, detail="found at the receiver by its key")
                 return Ran(work, Applied(found), clock.now(), answer=answer)
             if found is None:
-                said = "Asked for its key, the receiver did not know it; it may still be under way."
+                said = f"Asked for its key, the receiver did not know it; it may still be under way. {LOOK_UP}"
             elif found.key != work.key:
-                said = "Asked for its key, the receiver named another."
+                said = f"Asked for its key, the receiver named another. {LOOK_UP}"
             else:
                 said = f"Asked for its key, the receiver holds {other} as {found.reference}."
     outcome = InDoubt(f"{doubt.reason} {said}".rstrip(), final=doubt.final)

@@ -125,6 +125,13 @@ def connected(settings: Settings) -> frozenset[str]:
     return frozenset(name for name, is_there in names.items() if is_there)
 
 
+def keeps_keys(name: str, settings: Settings) -> bool:
+    """Whether the receiver of this name applies what is sent twice with one key once."""
+    if name == Mail.name:
+        return Mail.keeps_keys
+    return name != Http.name or settings.http_keeps_keys
+
+
 def has_people() -> bool:
     """Whether anybody can sign in yet."""
     return bool(people.everyone())

@@ -19,12 +19,14 @@ case moves, and it refuses whatever is not listed in `MOVES`.
          │    ▲        retrying/apply ◄─ held or in doubt ───────────────────────────────────────────┤
          │    │        failed/apply ◄─ refused: nothing was applied (retry: new key) ────────────────┤
          │    │        escalated/apply ◄─ outcome unknown, or refused after a part: a person ────────┘
-         │    └─ accepted as it is, undo given up
+         │    └─ accepted as it is
          └─ roll back ─► pending/undo ─► processing/undo ─┬─► rolled_back/undo
                               ▲              └─ retrying/undo
                               └──────────── escalated/undo ◄─ refused or in doubt: the effect still stands
 
-    withdraw ─► cancelled, from anywhere that no effect has left from
+    take back ─► waiting_for_review, and withdraw ─► cancelled, while it is sure that no effect has arrived
+    roll back also leads from pending/apply and retrying/apply, where a part is applied and the rest has not left
+    question ─► escalated/apply, or escalated/undo, where what people settled is doubted again
 """
 
 from dataclasses import dataclass
@@ -105,7 +107,7 @@ class Verb(StrEnum):
     UNDO_REFUSED = "undo_refused"
     ACCEPT = "accept"
     SETTLE = "settle"
-    GIVE_UP_UNDO = "give_up_undo"
+    QUESTION = "question"
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ ESCALATED_UNDO = Place(State.ESCALATED, Step.UNDO)
 ROLLED_BACK = Place(State.ROLLED_BACK, Step.UNDO)
 
 REVIEWABLE = (WAITING, ESCALATED_REVIEW)
+ON_THE_WAY = (PENDING_APPLY, RETRYING_APPLY)  # To a receiver, and at this moment with no worker.
 DUE = (
     PENDING_PROPOSE,
     RETRYING_PROPOSE,
@@ -179,8 +182,8 @@ def _table() -> tuple[Move, ...]:
     add(v.RERUN, REVIEWABLE, PENDING_PROPOSE)
     add(v.MANUAL, (*REVIEWABLE, FAILED_PROPOSE, FAILED_APPLY), COMPLETED_REVIEW)
     add(v.REOPEN, (COMPLETED_REVIEW,), WAITING)
-    add(v.TAKE_BACK, (PENDING_APPLY,), WAITING)
-    for place in (PENDING_PROPOSE, RETRYING_PROPOSE, WAITING, NEEDS_INFORMATION, ESCALATED_REVIEW, PENDING_APPLY):
+    add(v.TAKE_BACK, ON_THE_WAY, WAITING)
+    for place in (PENDING_PROPOSE, RETRYING_PROPOSE, WAITING, NEEDS_INFORMATION, ESCALATED_REVIEW, *ON_THE_WAY):
         add(v.WITHDRAW, (place,), Place(State.CANCELLED, place.step))
 
     # The effect.
@@ -188,20 +191,21 @@ def _table() -> tuple[Move, ...]:
     add(v.GO_ON, (PROCESSING_APPLY,), PENDING_APPLY)  # One of several effects is done; the next follows.
     add(v.REFUSED, (PROCESSING_APPLY,), FAILED_APPLY, ESCALATED_APPLY)  # Of nothing; after something was applied.
     add(v.DOUBT, (PROCESSING_APPLY, RETRYING_APPLY), ESCALATED_APPLY)
-    add(v.SETTLE, (ESCALATED_APPLY,), COMPLETED_APPLY, FAILED_APPLY, PENDING_APPLY)
+    add(v.SETTLE, (ESCALATED_APPLY,), COMPLETED_APPLY, FAILED_APPLY, PENDING_APPLY, ESCALATED_APPLY)
+    add(v.QUESTION, (COMPLETED_APPLY, FAILED_APPLY, ESCALATED_APPLY), ESCALATED_APPLY)
     add(v.RETRY, (FAILED_PROPOSE,), PENDING_PROPOSE)
     add(v.RETRY, (FAILED_APPLY, ESCALATED_APPLY), PENDING_APPLY)
     add(v.ACCEPT, (ESCALATED_APPLY, ESCALATED_UNDO), COMPLETED_APPLY)
 
     # The undo.
-    add(v.ROLL_BACK, (COMPLETED_APPLY, ESCALATED_APPLY), PENDING_UNDO)
+    add(v.ROLL_BACK, (COMPLETED_APPLY, ESCALATED_APPLY, *ON_THE_WAY), PENDING_UNDO)
     add(v.UNDONE, (PROCESSING_UNDO,), ROLLED_BACK)
     add(v.GO_ON, (PROCESSING_UNDO,), PENDING_UNDO)
     add(v.UNDO_REFUSED, (PROCESSING_UNDO,), ESCALATED_UNDO)
     add(v.DOUBT, (PROCESSING_UNDO, RETRYING_UNDO), ESCALATED_UNDO)
     add(v.RETRY, (ESCALATED_UNDO,), PENDING_UNDO)
-    add(v.SETTLE, (ESCALATED_UNDO,), ROLLED_BACK)
-    add(v.GIVE_UP_UNDO, (ESCALATED_UNDO,), COMPLETED_APPLY)
+    add(v.SETTLE, (ESCALATED_UNDO,), ROLLED_BACK, ESCALATED_UNDO)
+    add(v.QUESTION, (ESCALATED_UNDO,), ESCALATED_UNDO)
     return tuple(moves)
 
 

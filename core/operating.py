@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from core import admission, cases, doubts, figures, installation, people, prompts
+from core import admission, cases, clock, doubts, figures, installation, people, prompts, standing
 from core.terminal import As, CaseId, Json, Reason, done, opened, print_json
 
 lane_app = typer.Typer(help="The ways out, to models and receivers: what stops them.", no_args_is_help=True)
@@ -23,14 +23,14 @@ Workflow = Annotated[str, typer.Option("--workflow")]
 def lane_list(as_json: Json = False) -> None:
     """Every lane: open, or what stops it, since when, why, and what to do."""
     with opened() as settings:
-        found = admission.standing(settings)
+        found = standing.of_lanes(settings)
         if as_json:
             print_json([one.as_json() for one in found])
         for one in [] if as_json else found:
-            since = f" since {one.since:%F %T} UTC" if one.since else ""
+            since = f" since {clock.exact(one.since)}" if one.since else ""
             print(f"{one.name:<12} {one.state}{since}  {one.waiting} waiting")
             if one.why:
-                print(f"             {one.why} {one.do}")
+                print(f"             {one.why} {one.do}{one.next_try()}")
 
 
 @lane_app.command("pause")
@@ -63,7 +63,7 @@ def doubt_list(as_json: Json = False) -> None:
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
             print(f"    {one.reason}")
-            print(f"    key {one.key}, sent {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
+            print(f"    key {one.key}, tried {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
             if one.state == "sending":
                 again = f"at {one.next_try:%F %T} UTC" if one.next_try else "as soon as it can"
                 print(f"    not clear yet: a worker sends it again with the same key, {again}")

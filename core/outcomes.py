@@ -142,6 +142,12 @@ class Answer:
     retry_after: float | None = None  # Seconds.
     busy: bool = False  # Held, and not for this key alone: it wants nothing of us now.
     asked: bool = True  # False: a rule of ours withheld it, and the receiver has said nothing.
+    sure: bool = True  # False: whatever the kind says, this very try may have been applied.
+
+    @property
+    def left_nothing(self) -> bool:
+        """Whether this try surely did nothing and is not under way: the effect is as if it had not been made."""
+        return self.sure and self.kind in ("not_sent", "misconfigured", "held")
 
 
 # --- What running a step ends in ------------------------------------------------------------------------------------

@@ -401,7 +401,7 @@ def _may_have_left(found: _Found, one: Effect, asked: _Asked) -> None:
         found.unsure.append(one.id)
         return
     found.to_send += 1
-    if one.state == "planned" and one.receiver not in asked.listed:
+    if one.send_before is None and one.receiver not in asked.listed:
         # The receiver may have forgotten the key since.
         found.horizons.append((one.id, effects.send_before(one.planned_at, asked.retention[one.receiver])))
 
@@ -610,6 +610,7 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
         earlier_unknown=True,
         withheld=late,
         send_before=send_before,
+        horizon=effect.send_before,
         signed_at=now,
     )
 

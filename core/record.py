@@ -21,7 +21,6 @@ from core import (
     breaker,
     effects,
     lifecycle,
-    money,
     moves,
     pricing,
     subject,
@@ -49,10 +48,6 @@ from core.workflow import To
 from storage import cases, database, lanes, prompts
 from storage import effects as effect_rows
 from storage.tables import Case, Decision, Effect, PromptVersion, Proposal, Receipt, Transcript
-
-_CHOICES = "A lead tries it again, rolls back what was applied, or accepts the case as it is."
-_UNDO_CHOICES = "A lead tries it again, or accepts that it stands."
-NO_AMOUNT = "an effect without an amount"
 
 
 def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
@@ -93,8 +88,9 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
         late = [_late(ran, actor) for ran in runs_by_case if not ours[id(ran)]]
         moves.move(session, wanted, now=now, notes=late + lanes_changed)
         for one in wanted:
-            if one.verb in (Verb.APPLIED, Verb.REFUSED) and one.case.rollback_decision is not None:
-                _begin_wished_rollback(session, one.case, actor, now)
+            is_wished = one.case.rollback_decision is not None and one.case.step == Step.APPLY
+            if is_wished and one.verb in (Verb.APPLIED, Verb.REFUSED, Verb.RETRY_LATER):
+                _stop_if_known(session, one.case, actor, settings, now)
     return [id(ran) in saved or ours[id(ran)] for ran in runs]
 
 
@@ -159,6 +155,7 @@ def _ending(e: _Ending) -> Move:
         case Proposed():
             return _routed(e, outcome)
         case Later(at=at, category=category, reason=reason, spent=spent):
+            _forget_try(e)
             facts: dict[str, Any] = {"category": str(category), "due_at": at.isoformat(), "spent": spent}
             put = {
                 "due_at": at, "tries": case.tries + (1 if spent else 0), "reason": reason, "category": str(category)
@@ -176,11 +173,9 @@ def _ending(e: _Ending) -> Move:
             return _refused(e, reason)
         case InDoubt(reason=reason, final=final):
             assert isinstance(e.ran.work, ToSend)
-            values: dict[str, Any] = {"state": "in_doubt"}
-            if final:  # Not before its last try, should a clock have been set back since.
-                sent = effect_rows.last_sent(e.session, effect_ids=[e.ran.work.effect_id])
-                values["send_before"] = max(e.now, sent or e.now)
-            effect_rows.change(e.session, effect_id=e.ran.work.effect_id, states=("sending", "planned"), values=values)
+            effects.doubt(e.session, effect_id=e.ran.work.effect_id, now=e.now, final=final)
+            if (standing := effects.standing(e.effects)) and case.step == Step.APPLY:
+                reason = f"{reason} {effects.sum_of(standing)} that was applied before stands."
             put = {"reason": reason, "category": str(Category.EFFECT_UNKNOWN)}
             target = lifecycle.ESCALATED_UNDO if case.step == Step.UNDO else lifecycle.ESCALATED_APPLY
             return e.move(Verb.DOUBT, target, {"effect": e.ran.work.key}, put)
@@ -355,11 +350,20 @@ def _refused(e: _Ending, reason: str) -> Move:
     if e.case.step == Step.UNDO:
         return _undo_refused(e, refused, facts, put, reason)
     if standing:
-        what = "A message" if refused.message else f"A later effect ({_sum([refused])})"
-        put["reason"] = f"{what} was refused after {_sum(standing)} had been applied. {reason} {_CHOICES}"
+        what = "A message" if refused.message else f"A later effect ({effects.sum_of([refused])})"
+        put["reason"] = (
+            f"{what} was refused after {effects.sum_of(standing)} had been applied. {reason} {effects.CHOICES}"
+        )
         return e.move(Verb.REFUSED, lifecycle.ESCALATED_APPLY, facts, put)
     put |= {"reason": f"{reason} Nothing was applied.", "rollback_decision": None}
     return e.move(Verb.REFUSED, lifecycle.FAILED_APPLY, facts, put)
+
+
+def _forget_try(e: _Ending) -> None:
+    """A try that surely did nothing begins no horizon: the receiver has no key yet that it could forget."""
+    work, answer = e.ran.work, e.ran.answer
+    if isinstance(work, ToSend) and work.horizon is None and answer is not None and answer.left_nothing:
+        effect_rows.change(e.session, effect_id=work.effect_id, states=("sending",), values={"send_before": None})
 
 
 def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: dict[str, Any], reason: str) -> Move:
@@ -377,31 +381,25 @@ def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: di
     standing = effects.stands_in_fact(e.effects)
     all_applied = [one for one in e.effects if one.kind == "apply" and one.state == "applied" and not one.message]
     if len(standing) < len(all_applied) and any(one.amount_minor for one in standing):
-        put["reason"] = (
-            f"An undo was refused: {_sum(standing)} of {_sum(all_applied)} still stands. {reason} {_UNDO_CHOICES}"
-        )
+        what = f"{effects.sum_of(standing)} of {effects.sum_of(all_applied)} still stands"
+        put["reason"] = f"An undo was refused: {what}. {reason} {effects.UNDO_CHOICES}"
     else:
-        put["reason"] = f"An undo was refused, so {_sum(standing)} still stands applied. {reason} {_UNDO_CHOICES}"
+        put["reason"] = (
+            f"An undo was refused, so {effects.sum_of(standing)} still stands applied. {reason} {effects.UNDO_CHOICES}"
+        )
     return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
 
 
-def _sum(of: Sequence[Effect]) -> str:
-    """The amounts of these effects together, per currency."""
-    totals: dict[str | None, int] = {}
-    for one in of:
-        if one.amount_minor:
-            totals[one.currency] = totals.get(one.currency, 0) + one.amount_minor
-    return " and ".join(money.show(total, currency) for currency, total in totals.items()) or NO_AMOUNT
-
-
-def _begin_wished_rollback(session: Session, case: Case, actor: Actor, now: datetime) -> None:
-    """Start the rollback that somebody wished for while the outcome was open. A workflow whose undo raises must not
-    keep the receipt from being recorded: then the wish is dropped, and the case says so."""
+def _stop_if_known(session: Session, case: Case, actor: Actor, settings: Settings, now: datetime) -> None:
+    """Start the rollback that somebody wished for while the outcome was open, unless it still is. A workflow whose
+    undo raises must not keep the receipt from being recorded: then the wish is dropped, and the case says so."""
+    if any(map(effects.may_have_arrived, effect_rows.of_case(session, case_id=case.id))):
+        return
     decision = session.get(Decision, case.rollback_decision)
     assert decision is not None
     try:
         with session.begin_nested():
-            actions.begin_rollback(session, case, decision, now=now)
+            actions.stop(session, case, decision, settings=settings, now=now)
     except OperationalError:
         raise  # The store's trouble says nothing about the undo: the whole batch is written again.
     except Exception as error:

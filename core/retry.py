@@ -134,8 +134,9 @@ def after_effect(
     """What an answer means for an effect (effects.md 3.4); resent means: with the same key.
 
     `tries` counts the sends used up, this one included. `earlier_unknown` says that an earlier send ended unknown,
-    or never ended. Past `send_before` nothing is sent again: the receiver may have forgotten the key. Where a receiver
-    does not keep keys (`keeps_keys`), only what surely did not reach it is sent again.
+    or never ended. Past `send_before` nothing is sent again: the receiver may have forgotten the key; None: it
+    surely never had it. Where a receiver does not keep keys (`keeps_keys`), only what surely did not reach it is sent
+    again.
 
     As the `probe` of a stopped lane it uses up no tries: all effects wait together then.
 
@@ -149,15 +150,16 @@ def after_effect(
                 return Applied(answer.receipt)
             answer = outcomes.Answer("unknown", detail="no receipt", retry_after=answer.retry_after)
         case "partial":
+            named = f" as {answer.receipt.reference}" if answer.receipt is not None else ""
             return InDoubt(
-                f"The receiver applied {answer.detail or 'another amount than was asked for'}. Settle there what is "
-                "missing or too much; it is not sent again.",
+                f"The receiver applied {answer.detail or 'another amount than was asked for'}{named}. Make it whole "
+                "there, or find that this part is what was applied; it is not sent again.",
                 final=True,
             )
         case "rejected" if earlier_unknown:
             return InDoubt(
-                f"The receiver refused it{_because(answer)}, but an earlier try may have been applied. Look it up "
-                "there; it is not sent again.",
+                f"The receiver refused it{_because(answer)}, but an earlier try may have been applied. It is not sent "
+                "again.",
                 final=True,
             )
         case "rejected":
@@ -185,7 +187,7 @@ def after_effect(
         return Later(at, _CATEGORY[answer.kind], f"{what}{_because(answer)}. {_NEXT[answer.kind]}", spent=not free)
     if answer.kind == "not_sent" and not earlier_unknown:
         return Refused(f"{what}{_because(answer)}{end}. Nothing was sent.")
-    return InDoubt(f"{what}{_because(answer)}{end}. Look up there whether it was applied.", final=not keeps_keys)
+    return InDoubt(f"{what}{_because(answer)}{end}.", final=not keeps_keys)
 
 
 def _wait(answer: outcomes.Answer, tries: int, rng: Chance) -> float:

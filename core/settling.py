@@ -1,6 +1,6 @@
 """Settling what became of an effect in doubt: two leads, each with evidence, find the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -9,11 +9,11 @@ from uuid import UUID
 
 from sqlmodel import Session
 
-from core import acting, actions, effects, errors, lifecycle, people
+from core import acting, actions, effects, errors, lifecycle, money, people
 from core.acting import LONGEST_NOTE, Acting, Done
 from core.lifecycle import Place, Step, Verb
 from core.permissions import Act, Who, may
-from storage import cases
+from storage import cases, events
 from storage import effects as effect_rows
 from storage import people as people_rows
 from storage.tables import Case, Decision, Effect, Receipt
@@ -36,6 +36,8 @@ def settle(
     *,
     actor: Who,
     reference: str = "",
+    part_minor: int | None = None,
+    absent: Collection[str] = (),
     version: int | None = None,
     now: datetime | None = None,
 ) -> Done:
@@ -43,7 +45,9 @@ def settle(
     second, other lead finds the same, the case moves. Another finding begins anew: both stay in the record.
 
     `reference` is the receiver's own of what was applied: both name the same one. Without it the effect cannot be taken
-    back from here.
+    back from here. `part_minor` is the amount, in minor units, where only a part was applied. `absent` are the keys of
+    which the receiver has just said that it does not hold them; `doubts.settle` asks it. Raises `ActionError` where the
+    finding cannot be, or is not safe.
     """
     evidence = acting.words(evidence, "evidence", LONGEST_NOTE)
     reference = reference.strip() if finding is Finding.APPLIED else ""
@@ -64,22 +68,56 @@ def settle(
             effects.require_known(doubtful, a.now)
         if finding is Finding.NOT_APPLIED:
             effects.require_quiet(a.session, doubtful, a.now)
-            _require_no_part(a, doubtful)
+            _require_no_part(a, doubtful, absent)
         if reference:
             _require_free(a, reference, doubtful)
-        values = {"finding": str(finding)} | ({"reference": reference} if reference else {})
+        values: dict[str, Any] = {"finding": str(finding)} | ({"reference": reference} if reference else {})
+        if finding is Finding.APPLIED and part_minor is not None:
+            _require_one(a, doubtful, part_minor)
+            values |= {"part_minor": part_minor, "currency": doubtful[0].currency}
         first = first_finding(a.session, a.case)
         if first is None or first.person_id == actor.id or (first.values or {}) != values:
             decision = a.enter("settle", evidence, values=values)
             before = {"instead_of": str(first.id)} if first is not None else {}
             a.note("settle_first", acting.facts_of(decision) | values | before)
             differs = first is not None and first.person_id != actor.id
-            return _recorded(a, first, reference)
+            return _recorded(a, first, values)
         decision = a.enter("settle", evidence, values=values, round_=first.round, seat=2)
-        return _settle(a, finding, doubtful, decision, reference)
+        return _settle(a, finding, doubtful, decision, reference, values.get("part_minor"))
 
     done = acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.SETTLE), actor, act, now, version=version)
     return replace(done, well=not differs)
+
+
+def question(
+    case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None
+) -> Done:
+    """Put in doubt again what two people settled, or what the receiver's record contradicts: then it can be looked up
+    and settled anew, and meanwhile nothing is sent. Raises `ActionError` where there is no ground for it."""
+    reason = acting.words(reason, "reason", LONGEST_NOTE)
+
+    def act(a: Acting) -> str:
+        planned = effect_rows.of_case(a.session, case_id=a.case.id)
+        found = effects.questionable(planned, events.of_case(a.session, case_id=a.case.id), a.case.step)
+        if not found or effects.in_doubt(a.session, a.case):
+            raise errors.ActionError(
+                "What became of it is not open to question: people settled none of it, and no receiver's record is "
+                "known to differ."
+            )
+        receipts = effect_rows.receipts_of_case(a.session, case_id=a.case.id)
+        stood = {one.key: receipts[one.id].reference for one in found if one.id in receipts}
+        for one in found:
+            effects.doubt(a.session, effect_id=one.id, now=a.now, final=True)
+            effect_rows.forget_receipt(a.session, effect_id=one.id)
+        undo = a.case.step == Step.UNDO
+        facts = acting.facts_of(a.enter("question", reason))
+        facts |= {"effects": [one.key for one in found], "receipts": stood}
+        put = {"reason": f"A lead questions what became of it: {reason}", "category": None, "outcome": None}
+        target = lifecycle.ESCALATED_UNDO if undo else lifecycle.ESCALATED_APPLY
+        a.move(Verb.QUESTION, target, facts, put if not undo else {**put, "outcome": a.case.outcome})
+        return "In doubt again: look it up, or two leads settle it anew."
+
+    return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.QUESTION), actor, act, now, version=version)
 
 
 def first_finding(session: Session, case: Case) -> Decision | None:
@@ -93,7 +131,8 @@ def in_words(values: Mapping[str, Any] | None) -> str:
     """What somebody found, to go on a sentence: "applied as R-1"."""
     found = values or {}
     words = _FOUND.get(str(found.get("finding")), "nothing that is known here")
-    return f"{words} as {found['reference']}" if "reference" in found else words
+    part = f" in part ({money.show(found['part_minor'], found['currency'])})" if "part_minor" in found else ""
+    return words + part + (f" as {found['reference']}" if "reference" in found else "")
 
 
 _FOUND: dict[str, str] = {
@@ -103,9 +142,9 @@ _FOUND: dict[str, str] = {
 }
 
 
-def _recorded(a: Acting, before: Decision | None, reference: str) -> str:
+def _recorded(a: Acting, before: Decision | None, values: Mapping[str, Any]) -> str:
     """What to tell who recorded a finding that moves nothing yet."""
-    same = f"finds the same{_with(reference)}"
+    same = f"finds the same ({in_words(values)})"
     if before is None:
         return f"Recorded. It takes effect when a second lead {same}."
     found = in_words(before.values)
@@ -118,14 +157,25 @@ def _recorded(a: Acting, before: Decision | None, reference: str) -> str:
     )
 
 
-def _require_no_part(a: Acting, doubtful: Sequence[Effect]) -> None:
-    """Raise `ActionError` where the receiver has said that it applied a part: sent again, that part would be paid
-    twice."""
-    if any(effect_rows.was_in_part(a.session, effect_id=one.id) for one in doubtful):
+def _require_no_part(a: Acting, doubtful: Sequence[Effect], absent: Collection[str]) -> None:
+    """Raise `ActionError` where the receiver has said that it applied a part, and not since that it holds nothing:
+    sent again, that part would be paid twice."""
+    held = [one for one in doubtful if one.key not in absent]
+    if any(effect_rows.was_in_part(a.session, effect_id=one.id) for one in held):
         raise errors.ActionError(
-            "The receiver has said that it applied a part of it, so it is not unapplied. Make it whole there, and find "
-            "that it was applied; a rollback can take it back afterwards."
+            "The receiver has said that it applied a part of it, and has not said since that it holds nothing. Find "
+            "that it was applied, with the part that stands there; or take that back there, and look it up again."
         )
+
+
+def _require_one(a: Acting, doubtful: Sequence[Effect], part_minor: int) -> None:
+    """Raise `Incomplete` where this cannot be the part that was applied."""
+    (one,) = doubtful
+    whole = money.show(one.amount_minor, one.currency)
+    if one.kind == "undo":
+        raise errors.Incomplete("Of an undo no part can be recorded: make it whole at the receiver, and find it so.")
+    if not 0 < part_minor < one.amount_minor:
+        raise errors.Incomplete(f"A part of {whole} is less than that, and more than nothing; without one it is whole.")
 
 
 def _require_free(a: Acting, reference: str, doubtful: Sequence[Effect]) -> None:
@@ -135,104 +185,110 @@ def _require_free(a: Acting, reference: str, doubtful: Sequence[Effect]) -> None
         raise errors.ActionError(f"{reference} belongs to case {number} already, so it is not what this case did.")
 
 
-def _with(reference: str) -> str:
-    return f" and names {reference} too" if reference else ""
-
-
-def _settle(a: Acting, finding: Finding, doubtful: list[Effect], decision: Decision, reference: str) -> str:
+def _settle(
+    a: Acting, finding: Finding, doubtful: list[Effect], decision: Decision, reference: str, part_minor: int | None
+) -> str:
+    """Move the case as both found. What is planned behind the doubt waits there until the case goes on or ends."""
     session, case = a.session, a.case
-    undo = case.step == Step.UNDO
     facts = acting.facts_of(decision) | {"finding": str(finding), "effects": [one.key for one in doubtful]}
     put: dict[str, Any] = {"reason": None, "category": None}
     match finding:
         case Finding.APPLIED:
-            for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "applied"})
-                session.add(_evidence(one, decision, reference, a.now))
-            session.flush()
-            target = lifecycle.ROLLED_BACK if undo else lifecycle.COMPLETED_APPLY
-            verb, message = Verb.SETTLE, "Settled: it was applied."
-            if case.rollback_decision is not None:
-                facts["void"] = acting.void(session, case)  # What has not left need not be undone either.
-            elif _is_more_planned(a):
-                verb, target = _on(undo)
-                put["due_at"] = a.now
-                message = "Settled: it was applied. The next effect of this case follows."
+            verb, target, message = _applied(a, doubtful, decision, reference, part_minor, facts, put)
         case Finding.NOT_APPLIED:
-            for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "rejected"})
-            if undo and all(one.message for one in doubtful) and (more := _after_correction(a)):
-                verb, target = more
-                put |= {"due_at": a.now, "reason": "Settled by two people: the correction was not sent."}
-                _put_lane(a, put)
-                a.move(verb, target, facts, put)
-                return str(put["reason"])
-            facts["void"] = acting.void(session, case)
-            stands = bool(effects.standing(effect_rows.of_case(session, case_id=case.id)))
-            verb = Verb.GIVE_UP_UNDO if undo else Verb.SETTLE
-            target = lifecycle.COMPLETED_APPLY if undo or stands else lifecycle.FAILED_APPLY
-            put["reason"] = "Settled by two people: it was not applied." + (
-                " What was applied stands." if stands else ""
-            )
-            if not stands or undo:
-                put["rollback_decision"] = None  # Nothing is left to undo, or undoing it was just given up.
-            message = str(put["reason"])
+            verb, target, message = _not_applied(a, doubtful, put)
         case Finding.RESEND:
-            for one in doubtful:
-                effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": "sending"})
-            verb = Verb.RETRY if undo else Verb.SETTLE
-            target = lifecycle.PENDING_UNDO if undo else lifecycle.PENDING_APPLY
-            put["due_at"] = a.now
+            _change(session, doubtful, "sending")
+            verb, target = _on(a.case)
             message = "Settled: it is sent again with the same key."
-    if target in (lifecycle.PENDING_APPLY, lifecycle.PENDING_UNDO):
-        _put_lane(a, put)
+    if lifecycle.is_due(target):
+        following = effects.next_to_send(effect_rows.of_case(session, case_id=case.id), case.step)
+        assert following is not None
+        put |= {"due_at": a.now, "lane": following.receiver}
+    wished = session.get(Decision, case.rollback_decision) if case.rollback_decision is not None else None
+    is_known = target in (lifecycle.COMPLETED_APPLY, lifecycle.ESCALATED_APPLY)
     if target == lifecycle.COMPLETED_APPLY:
         put["outcome"] = str(effects.outcome_of(effect_rows.of_case(session, case_id=case.id)))
-        if case.rollback_decision is not None and effects.nameless(session, case):
-            put |= {"rollback_decision": None, "reason": f"{message} It was to be rolled back. {effects.NAMELESS}"}
-            message = put["reason"]
+    if wished is not None and is_known and effects.nameless(session, case):
+        put |= {"rollback_decision": None, "reason": f"{message} It was to be rolled back. {effects.NAMELESS}"}
+        wished, message = None, put["reason"]
     a.move(verb, target, facts, put)
-    if target == lifecycle.COMPLETED_APPLY and case.rollback_decision is not None:
-        wished = session.get(Decision, case.rollback_decision)
-        assert wished is not None
+    if wished is not None and is_known:
         actions.begin_rollback(session, case, wished, now=a.now)
     return message
 
 
-def _evidence(effect: Effect, decision: Decision, reference: str, now: datetime) -> Receipt:
-    """The receipt of an effect that two people found applied: it names the key and the decision."""
+def _applied(
+    a: Acting,
+    doubtful: list[Effect],
+    decision: Decision,
+    reference: str,
+    part_minor: int | None,
+    facts: dict[str, Any],
+    put: dict[str, Any],
+) -> tuple[Verb, Place, str]:
+    """Where only a part was applied it is that part which stands from now on, and what was planned behind it, which
+    would tell the customer of the whole, is not sent."""
+    _change(a.session, doubtful, "applied")
+    for one in doubtful:
+        a.session.add(_evidence(one, decision, reference, part_minor, a.now))
+    message = "Settled: it was applied."
+    if part_minor is not None:
+        (one,) = doubtful
+        message = f"Settled: {money.show(part_minor, one.currency)} of {money.show(one.amount_minor, one.currency)} was"
+        message += " applied. Nothing more is sent."
+        effect_rows.change(a.session, effect_id=one.id, states=("applied",), values={"amount_minor": part_minor})
+        put["reason"] = message
+    a.session.flush()
+    planned = effect_rows.of_case(a.session, case_id=a.case.id)
+    if part_minor is not None:
+        put["amount_minor"] = sum(one.amount_minor for one in effects.standing(planned))
+    if part_minor is not None or a.case.rollback_decision is not None:
+        facts["void"] = acting.void(a.session, a.case)  # What has not left need not be undone either.
+    elif effects.next_to_send(planned, a.case.step) is not None:
+        return *_on(a.case), f"{message} The next effect of this case follows."
+    return Verb.SETTLE, lifecycle.ROLLED_BACK if a.case.step == Step.UNDO else lifecycle.COMPLETED_APPLY, message
+
+
+def _not_applied(a: Acting, doubtful: list[Effect], put: dict[str, Any]) -> tuple[Verb, Place, str]:
+    """As after a refusal: a lead tries it again with a new key, or decides what becomes of the rest."""
+    _change(a.session, doubtful, "rejected")
+    planned = effect_rows.of_case(a.session, case_id=a.case.id)
+    stands = effects.standing(planned)
+    message = "Settled by two people: it was not applied."
+    if a.case.step == Step.UNDO:
+        if all(one.message for one in doubtful) and effects.is_undone_in_fact(planned):
+            put["reason"] = "Settled by two people: the correction was not sent. What was applied is undone."
+            return Verb.SETTLE, lifecycle.ROLLED_BACK, str(put["reason"])
+        put["reason"] = f"{message} {effects.sum_of(stands)} still stands. {effects.UNDO_CHOICES}"
+        return Verb.SETTLE, lifecycle.ESCALATED_UNDO, message
+    if stands:
+        put["reason"] = f"{message} {effects.sum_of(stands)} that was applied before stands. {effects.CHOICES}"
+        return Verb.SETTLE, lifecycle.ESCALATED_APPLY, message
+    put |= {"reason": message, "rollback_decision": None}  # Nothing is left to undo.
+    return Verb.SETTLE, lifecycle.FAILED_APPLY, message
+
+
+def _change(session: Session, doubtful: Sequence[Effect], state: str) -> None:
+    for one in doubtful:
+        effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": state})
+
+
+def _on(case: Case) -> tuple[Verb, Place]:
+    """How a case goes on with what is still to be sent."""
+    if case.step == Step.UNDO:
+        return Verb.RETRY, lifecycle.PENDING_UNDO
+    return Verb.SETTLE, lifecycle.PENDING_APPLY
+
+
+def _evidence(effect: Effect, decision: Decision, reference: str, part_minor: int | None, now: datetime) -> Receipt:
+    """The receipt of an effect that two people found applied: it names the key and the decision, and of a part its
+    amount."""
+    part = {"amount_minor": part_minor, "of_minor": effect.amount_minor} if part_minor is not None else {}
     return Receipt(
         effect_id=effect.id,
         receiver=effect.receiver,
         reference=reference or f"{effects.SETTLED}{effect.key}",
-        body={"key": effect.key, "settled_by": str(decision.id)},
+        body={"key": effect.key, "settled_by": str(decision.id)} | part,
         at=now,
     )
-
-
-def _put_lane(a: Acting, put: dict[str, Any]) -> None:
-    """What is sent next says through which lane; nothing is where the undo is over."""
-    following = effects.next_to_send(effect_rows.of_case(a.session, case_id=a.case.id), a.case.step)
-    if following is not None:
-        put["lane"] = following.receiver
-
-
-def _is_more_planned(a: Acting) -> bool:
-    kind = "undo" if a.case.step == Step.UNDO else "apply"
-    found = effect_rows.of_case(a.session, case_id=a.case.id)
-    return any(one.kind == kind and one.state == "planned" for one in found)
-
-
-def _on(undo: bool) -> tuple[Verb, Place]:
-    """How a case goes on with what is still planned."""
-    return (Verb.RETRY, lifecycle.PENDING_UNDO) if undo else (Verb.SETTLE, lifecycle.PENDING_APPLY)
-
-
-def _after_correction(a: Acting) -> tuple[Verb, Place] | None:
-    """How a rollback goes on without its correction: a message never keeps it from going on, or from being done. None:
-    the correction was all that there was."""
-    if _is_more_planned(a):
-        return _on(undo=True)
-    if effects.is_undone_in_fact(effect_rows.of_case(a.session, case_id=a.case.id)):
-        return Verb.SETTLE, lifecycle.ROLLED_BACK
-    return None

@@ -288,7 +288,7 @@ def _separate(rows: _Rows, _now: datetime) -> Check:
         rounds = {str(one.id): one.round for one in rows.decisions.get(case.id, [])}
         for event in trail:
             by_receipt = event.actor_kind != "person" and "decision" not in event.data  # The receiver itself named it.
-            if event.kind in (Verb.SETTLE, Verb.GIVE_UP_UNDO) and not by_receipt:
+            if event.kind == Verb.SETTLE and not by_receipt:
                 found = rounds.get(str(event.data.get("decision")), 0)
                 two = {seats.get((found, 1)), seats.get((found, 2))} - {None}
                 check.look(len(two) == 2, f"case {case.number}: what became of an effect was not settled by two people")
@@ -372,13 +372,13 @@ def _keyed(rows: _Rows, _now: datetime) -> Check:
 
 
 def _sent(rows: _Rows, _now: datetime) -> Check:
-    check = Check("I8", "what is planned or void was never sent; what was sent says so")
+    check = Check("I8", "what is planned was never sent, what is void never arrived; what was sent says so")
     for effect, attempts in _effects_with_attempts(rows):
-        fresh = effect.state in ("planned", "void")
-        check.look(
-            (not attempts and effect.attempts == 0) if fresh else True,
-            f"effect {effect.key[:12]}… is {effect.state} with {len(attempts)} attempts",
-        )
+        if effect.state == "planned":
+            check.look(not attempts, f"effect {effect.key[:12]}… is planned with {len(attempts)} attempts")
+        if effect.state == "void":
+            unsure = [one for one in attempts if one.kind not in effect_rows.NOTHING_DONE]
+            check.look(not unsure, f"effect {effect.key[:12]}… is void with {len(unsure)} tries that may have arrived")
         check.look(effect.attempts == len(attempts), f"effect {effect.key[:12]}… counts {effect.attempts} attempts")
     return check
 
@@ -424,8 +424,9 @@ def _in_time(rows: _Rows, _now: datetime) -> Check:
     check = Check("I12", "nothing was sent after the receiver may have forgotten the key")
     for effect, attempts in _effects_with_attempts(rows):
         for one in attempts:
+            did_nothing = effect.send_before is None and one.kind in effect_rows.NOTHING_DONE
             check.look(
-                effect.send_before is not None and one.started_at <= effect.send_before,
+                did_nothing or (effect.send_before is not None and one.started_at <= effect.send_before),
                 f"effect {effect.key[:12]}… was sent at {one.started_at:%F %T}, too late",
             )
     return check

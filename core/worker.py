@@ -210,6 +210,13 @@ class Worker:
         with database.reading() as session:
             return cases.next_due(session) is None and cases.in_work(session) == 0
 
+    def is_working(self) -> bool:
+        """Whether a step is in flight, here or at another worker."""
+        if self._in_flight():
+            return True
+        with database.reading() as session:
+            return cases.in_work(session) > 0
+
     def _in_flight(self) -> int:
         return sum(len(lane.in_flight()) for lane in self._lanes)
 

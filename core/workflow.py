@@ -223,7 +223,8 @@ class Workflow(ABC, Generic[RequestT, ProposalT]):
     @abstractmethod
     def undo(self, effect: Effect, receipt: Mapping[str, Any]) -> Effect | None:
         """The effect that takes `effect` back, or of a message the correction that follows it. None: it cannot be
-        undone, and the page says so before approval."""
+        undone, and the page says so before approval. `effect.amount_minor` is what stands, which is less than its
+        payload says where two people found that only a part was applied; the undo is of that amount."""
 
     def reply(self, submission: Submission[RequestT], text: str) -> list[Effect]:
         """The messages that send a reviewer's words with a rejection. Empty: replies cannot be sent from here."""

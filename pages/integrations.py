@@ -3,7 +3,7 @@ nobody knows what became."""
 
 import streamlit as st
 
-from core import admission, doubts
+from core import doubts, standing
 from core.permissions import Act, may
 from pages.parts import access, doubtful, lanes
 
@@ -12,10 +12,10 @@ st.title("Integrations")
 
 st.subheader("Lanes", anchor=False)
 st.caption("The ways to models and receivers. What is due waits while its lane is stopped or paused; nothing is lost.")
-standing = admission.standing(access.settings())
-for lane in standing:
+found_lanes = standing.of_lanes(access.settings())
+for lane in found_lanes:
     lanes.show(lane, may_run=may(who, Act.RUN_LANES) is None)
-for lane in standing:
+for lane in found_lanes:
     lanes.panels(lane, who=who)
 
 st.subheader("Outcomes in doubt or not clear yet", anchor=False)
@@ -31,4 +31,4 @@ for doubt in found:
         doubtful.panels(doubt, who=who)
 
 st.subheader("What happened lately", anchor=False)
-lanes.changes(admission.lately(who))
+lanes.changes(standing.lately(who))

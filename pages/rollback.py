@@ -53,8 +53,10 @@ standing = cases.preview_rollback(seen)
 place, is_open = place_of(case), rollbacks.is_open(seen)
 if case.step == "undo" or (case.rollback_decision is not None and place != lifecycle.COMPLETED_APPLY):
     rollbacks.progress(seen)
-elif not cases.can(seen, lifecycle.Verb.ROLL_BACK) and not is_open:
+elif not standing and not is_open:
     st.caption("Nothing of this case stands applied, so there is nothing to roll back.")
+    if place in lifecycle.ON_THE_WAY:
+        st.caption("On the page of the case, its approval can be taken back.")
 else:
     refusal = cases.refusal(seen, Act.ROLL_BACK, who)
     st.subheader("What would be undone", anchor=False)

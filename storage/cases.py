@@ -449,6 +449,16 @@ def attempts(session: Session, *, case_id: UUID) -> Sequence[Attempt]:
     return session.exec(select(Attempt).where(Attempt.case_id == case_id).order_by(col(Attempt.n))).all()
 
 
+def kinds_of_tries(session: Session, *, effect_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """The kinds of the attempts at each of these effects; those without one are left out."""
+    found: dict[UUID, list[str]] = {}
+    wanted = select(Attempt.effect_id, Attempt.kind).where(col(Attempt.effect_id).in_(effect_ids))
+    for effect_id, kind in session.exec(wanted.order_by(col(Attempt.n))).all() if effect_ids else ():
+        if effect_id is not None:
+            found.setdefault(effect_id, []).append(kind)
+    return found
+
+
 def attempt_counts(session: Session, *, case_ids: Sequence[UUID]) -> dict[UUID, int]:
     """How many attempts each of these cases has had; those without one are left out."""
     if not case_ids:

@@ -5,21 +5,22 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, or_, text, update
+from sqlalchemy import bindparam, delete, or_, text, update
 from sqlmodel import Session, col, func, select
 
 from storage.tables import UNSETTLED, Attempt, Case, Effect, Receipt, table
 
+NOTHING_DONE = ("not_sent", "misconfigured", "held")  # Kinds of attempt that did nothing, as far as can be said.
 # Kinds of attempt that may have been applied without our knowing. "applied" (or a part of it) on an effect that is
 # still to be sent was written by a late worker: nobody believed it yet.
 UNSURE = ("open", "unknown", "lost", "pending", "partial", "applied")
 
-_EFFECTS = table(Effect)
+_EFFECTS, _RECEIPTS = table(Effect), table(Receipt)
 _REVISION = select(func.max(Effect.revision)).where(
     col(Effect.case_id) == bindparam("case"),
     col(Effect.kind) == bindparam("of_kind"),
     col(Effect.ordinal) == bindparam("nth"),
-    Effect.state != "void",
+    or_(col(Effect.state) != "void", col(Effect.attempts) > 0),
 )
 _BEGIN = (
     update(_EFFECTS)
@@ -131,6 +132,11 @@ def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:
     return {row.effect_id: row for row in rows}
 
 
+def forget_receipt(session: Session, *, effect_id: UUID) -> None:
+    """Drop what was taken for the proof that the effect is applied; the event that questions it keeps its reference."""
+    session.connection().execute(delete(_RECEIPTS).where(_RECEIPTS.c.effect_id == effect_id))
+
+
 def referenced(
     session: Session, *, receivers: Collection[str], references: Collection[str]
 ) -> dict[tuple[str, str], tuple[UUID, int]]:
@@ -161,7 +167,8 @@ def change(session: Session, *, effect_id: UUID, states: Sequence[str], values: 
 
 
 def latest_revision(session: Session, *, case_id: UUID, kind: str, ordinal: int) -> int:
-    """The highest revision whose key may have left; 0 when none has. A void effect's key is free again."""
+    """The highest revision whose key was ever used; 0 when none was. The key of an effect that was void before any
+    try is free again."""
     return session.exec(_REVISION, params={"case": case_id, "of_kind": kind, "nth": ordinal}).one() or 0
 
 

@@ -1,6 +1,7 @@
 """Statements over the audit trail and its chain head."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -60,6 +61,12 @@ def latest(session: Session, *, kind: str, limit: int) -> Sequence[Event]:
     """The newest events of one kind, the newest first."""
     newest = select(Event).where(Event.kind == kind).order_by(col(Event.at).desc(), col(Event.seq).desc())
     return session.exec(newest.limit(limit)).all()
+
+
+def of_lane(session: Session, *, lane: str, kind: str, until: datetime, limit: int) -> Sequence[Event]:
+    """The newest events of one kind that tell of this lane, of those before `until`; the newest first."""
+    told = select(Event).where(Event.kind == kind, Event.at < until, col(Event.data)["lane"].as_string() == lane)
+    return session.exec(told.order_by(col(Event.at).desc(), col(Event.seq).desc()).limit(limit)).all()
 
 
 def in_order(session: Session, *, batch: int = 2_000) -> Iterator[Event]:

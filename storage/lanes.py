@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, insert, text, update
 from sqlmodel import Session, col, func, select
 
-from storage.tables import DUE, Attempt, Case, Lane, LaneAct, Spending, table
+from storage.tables import DUE, Attempt, Case, Effect, Lane, LaneAct, Spending, table
 
 _LANES, _SPENDING, _ATTEMPTS = table(Lane), table(Spending), table(Attempt)
 _GET = select(Lane).where(col(Lane.name) == bindparam("lane")).execution_options(populate_existing=True)
@@ -85,6 +85,19 @@ def traffic(session: Session, *, name: str, since: datetime, now: datetime) -> T
     counted = session.connection().execute(_SINCE, {"since": since, "until": now, "lane": name})
     calls, retries, tokens = counted.one()
     return Traffic(int(calls), int(retries), int(tokens))
+
+
+def mixed_up(session: Session, *, name: str, since: datetime, until: datetime) -> list[tuple[int, str]]:
+    """The effects of which the receiver of this lane said in this time that it knows their key with other contents: the
+    number of the case and the key of each, the latest first."""
+    statement = (
+        select(Case.number, Effect.key)
+        .join(Effect, col(Effect.case_id) == col(Case.id))
+        .join(Attempt, col(Attempt.effect_id) == col(Effect.id))
+        .where(Attempt.lane == name, Attempt.kind == "broken", Attempt.started_at > since, Attempt.started_at <= until)
+        .order_by(col(Attempt.started_at).desc())
+    )
+    return list(session.exec(statement).all())
 
 
 def waiting(session: Session, *, due_by: datetime | None = None) -> dict[str, int]:

@@ -50,7 +50,7 @@ TOKEN_BUCKETS = ("fresh_input", "cache_read", "cache_write", "visible_output", "
 
 WITH_PERSON = ("waiting_for_review", "escalated")
 VERDICTS = ("approve", "reject", "rerun", "ask", "escalate", "manual")
-OF_PEOPLE = (*VERDICTS, "answer", "withdraw", "take_back", "reopen", "retry", "accept", "settle")
+OF_PEOPLE = (*VERDICTS, "answer", "withdraw", "take_back", "reopen", "retry", "accept", "settle", "question")
 DECIDING = ("approve", "reject", "manual", "straight_on")
 PROPOSING = ("propose", "straight_on", "ask", "escalate")
 COMPLETING = ("approve", "reject", "manual", "applied", "accept", "settle")
@@ -182,7 +182,7 @@ def begun_and_ended(session: Session, *, window: Window) -> tuple[int, int]:
     """How many times a case became open (submitted, reopened, rolled back) and how many times one was over."""
     was_over = or_(EVENT.c.from_state.is_(None), EVENT.c.from_state.in_(ENDED))
     is_over = EVENT.c.to_state.in_(ENDED)
-    kinds = ("submit", "reopen", "roll_back", "withdraw", *COMPLETING, "undone", "give_up_undo")
+    kinds = ("submit", "reopen", "roll_back", "withdraw", "question", *COMPLETING, "undone")
     row = session.execute(
         select(func.count().filter(~is_over, was_over), func.count().filter(is_over, ~was_over)).where(
             *_moves(window, *kinds)
@@ -197,7 +197,7 @@ def longest_wait_before(session: Session, *, window: Window) -> datetime | None:
     The wait either goes on, or the window holds the move that ended it."""
     before = EVENT.alias()
     entered = _nearest(before, before.c.at, before.c.case_version.is_not(None))
-    left = _moves(window, *VERDICTS, "expire", "withdraw", "settle", "accept", "retry", "roll_back", "give_up_undo")
+    left = _moves(window, *VERDICTS, "expire", "withdraw", "settle", "accept", "retry", "roll_back", "question")
     ended = select(entered.label("at")).where(*left, EVENT.c.from_state.in_(WITH_PERSON)).subquery()
     goes_on = select(func.min(CASE.c.since)).where(*_now(window, WITH_PERSON), CASE.c.since < window.since)
     had_ended = select(func.min(ended.c.at)).where(ended.c.at < window.since)
@@ -259,14 +259,15 @@ def _endings(window: Window) -> Select[Any]:
 
 
 def _closed(window: Window) -> tuple[Column, ...]:
-    """The move by which a case closed: it completed or was withdrawn, and was not reopened. A rollback changes nothing
-    about when the work was done."""
+    """The move by which a case closed: it completed or was withdrawn, and was not reopened or put in doubt since. A
+    rollback changes nothing about when the work was done."""
     later = EVENT.alias()
+    opens = or_(later.c.kind == "reopen", and_(later.c.kind == "question", later.c.to_step == "apply"))
     return (
         *_moves(window, *COMPLETING, "withdraw"),
         EVENT.c.to_state.in_(("completed", "cancelled")),
         EVENT.c.from_step != "undo",
-        ~_follows(later, later.c.kind == "reopen"),
+        ~_follows(later, opens),
     )
 
 

@@ -37,9 +37,10 @@ def keep_back(session: Session, *, effect_ids: Sequence[UUID], now: datetime) ->
 
 def set_horizon(session: Session, *, effect_id: UUID, send_before: datetime) -> None:
     """Until when this effect, which may have left unknown to us, may be sent."""
+    late = _EFFECTS.c.send_before
     session.connection().execute(
         update(_EFFECTS)
-        .where(_EFFECTS.c.id == effect_id, _EFFECTS.c.state == "planned", _EFFECTS.c.send_before.is_(None))
+        .where(_EFFECTS.c.id == effect_id, _EFFECTS.c.state.in_(("planned", "sending")), late.is_(None))
         .values(send_before=send_before)
     )
 

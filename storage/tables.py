@@ -405,7 +405,7 @@ class Effect(SQLModel, table=True):
         CheckConstraint("kind IN ('apply', 'undo')", name="kind"),
         CheckConstraint(_one_of("state", EFFECT_STATES), name="state"),
         CheckConstraint("reversibility IN ('reversible', 'irreversible')", name="reversibility"),
-        CheckConstraint("state NOT IN ('planned', 'void') OR attempts = 0", name="unsent"),
+        CheckConstraint("state <> 'planned' OR attempts = 0", name="unsent"),
         _partial("uq_effects_key", "key", where="state <> 'void'", unique=True),
         Index("ix_effects_case_id", "case_id"),
         _partial("ix_effects_unsettled", "case_id", where=UNSETTLED.removeprefix("effects.")),
@@ -432,7 +432,7 @@ class Effect(SQLModel, table=True):
     planned_at: datetime
     first_sent_at: datetime | None = None
     sent_to: str | None = Field(default=None, max_length=16)  # Digest of the address, where a setting names it.
-    send_before: datetime | None = None
+    send_before: datetime | None = None  # Until when its key may be sent; None: nothing of it can have arrived.
 
 
 class Receipt(SQLModel, table=True):

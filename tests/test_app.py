@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import app
-from core import admission, installation, people, seeding
+from core import admission, installation, people, seeding, standing
 from core.errors import StartError
 from core.worker import Worker
 from pages.parts import door, outside, sign_in
@@ -432,7 +432,7 @@ def test_ready_says_that_a_lane_is_paused_and_not_by_whom_or_why(
         ("ledger", "paused", "Paused by a person.")
     ]
     assert "Nora" not in said.text
-    [shown] = [one for one in admission.standing(sqlite_store.settings) if one.state == "paused"]
+    [shown] = [one for one in standing.of_lanes(sqlite_store.settings) if one.state == "paused"]
     assert shown.why.endswith(": Nora Nobody was paid twice.")
 
 

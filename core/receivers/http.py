@@ -167,7 +167,10 @@ class Http:
         detail = _said(got)
         if kind == "misconfigured":
             detail = f"{detail}: {self._to_settle(got, code, sending)}"
-        return Answer(kind, detail=detail, retry_after=waits, busy=kind == "held" and got.status not in OF_ONE_KEY)
+        busy = kind == "held" and got.status not in OF_ONE_KEY
+        # Some do what they are asked, and then redirect; and who is busy with this very key has got it.
+        sure = busy or (kind != "held" and got.status >= 400)
+        return Answer(kind, detail=detail, retry_after=waits, busy=busy, sure=sure)
 
     def _kind(self, status: int, code: str) -> Meaning:
         for key in ((status, code), (status, ANY), (status // 100, ANY)):

@@ -405,11 +405,15 @@ class Refunds(Workflow[RefundRequest, RefundProposal]):
             return _letter(effect.payload["to"], CORRECTION_SUBJECT, CORRECTION, "Send a correction to")
         if effect.receiver not in (LEDGER, HTTP) or "reverses" in effect.payload:
             return None
-        kept = {name: effect.payload[name] for name in ("account", "holder", "amount_minor", "currency", "references")}
+        kept = {name: effect.payload[name] for name in ("account", "holder", "currency", "references")}
         return Effect(
             receiver=effect.receiver,
-            payload={**kept, "reverses": receipt.get("reference")},
-            sentence=re.sub(r"^Credit (.+?) to ", r"Take back \1 from ", effect.sentence),
+            payload={**kept, "amount_minor": effect.amount_minor, "reverses": receipt.get("reference")},
+            sentence=re.sub(
+                r"^Credit .+? to ",
+                f"Take back {money.show(effect.amount_minor, effect.currency)} from ",
+                effect.sentence,
+            ),
             reversibility=Reversibility.IRREVERSIBLE,
             amount_minor=effect.amount_minor,
             currency=effect.currency,

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import acting, actions, cases, clock, doubts, lifecycle
+from core import acting, actions, cases, clock, doubts, effects, lifecycle, money, settling
 from core.actions import Verdict
 from core.lifecycle import Verb
 from core.moves import place_of
@@ -28,6 +28,7 @@ def buttons(seen: cases.View, *, who: Who) -> None:
             offered.append((label, name, icon))
 
     in_doubt = any(map(_doubtful, seen.effects))
+    questionable = effects.questionable(seen.effects, seen.events, seen.case.step)
     decides = place in lifecycle.REVIEWABLE and cases.refusal(seen, Act.DECIDE, who) is None
     offer("Withdraw", "withdraw", "cancel", Act.WITHDRAW, Verb.WITHDRAW)
     if place != lifecycle.ESCALATED_APPLY or not in_doubt:
@@ -40,6 +41,8 @@ def buttons(seen: cases.View, *, who: Who) -> None:
         offer("Settle the outcome", "settle", "fact_check", Act.SETTLE, Verb.SETTLE)
     else:
         offer("Accept as it is", "accept", "task_alt", Act.ACCEPT, Verb.ACCEPT)
+        if questionable:
+            offer("Question the outcome", "question", "contact_support", Act.SETTLE, Verb.QUESTION)
     stands = place == lifecycle.COMPLETED_APPLY and seen.case.outcome == "applied"
     rolls = stands or (cases.can(seen, Verb.ROLL_BACK) and not in_doubt and cases.has_undo(seen))
     rolls = rolls and cases.refusal(seen, Act.ROLL_BACK, who) is None
@@ -96,8 +99,18 @@ def _panels(seen: cases.View, who: Who) -> None:
         f"Accept case {number} as it is",
         label="Why",
         confirm="Accept",
-        hint="What was applied stands. What was refused is not sent any more.",
+        hint=f"{effects.sum_of(effects.standing(seen.effects))} stands applied. What was not sent yet is not sent any "
+        "more.",
         do=lambda words: actions.accept(case.id, words, actor=who, version=version),
+    )
+    panel.ask(
+        f"question.{number}",
+        f"Question the outcome of case {number}",
+        label="Why it may be otherwise",
+        confirm="Put it in doubt again",
+        hint="What people settled, or the receiver's record contradicts, is in doubt again: it can be looked up, and "
+        "two leads settle it anew.",
+        do=lambda words: settling.question(case.id, words, actor=who, version=version),
     )
     panel.ask(
         f"reopen.{number}",
@@ -107,8 +120,10 @@ def _panels(seen: cases.View, who: Who) -> None:
         hint="The case goes back to review.",
         do=lambda words: actions.reopen(case.id, words, actor=who, settings=settings, version=version),
     )
-    in_time = all(one.send_before is None or clock.now() < one.send_before for one in seen.effects if _doubtful(one))
-    doubtful.settle_panel(case.id, number, version, can_resend=in_time, who=who)
+    in_doubt = [one for one in seen.effects if _doubtful(one)]
+    in_time = all(one.send_before is None or clock.now() < one.send_before for one in in_doubt)
+    amount = next((money.show(one.amount_minor, one.currency) for one in in_doubt if one.amount_minor), "")
+    doubtful.settle_panel(case.id, number, version, can_resend=in_time, amount=amount, who=who)
 
 
 def _doubtful(effect: Any) -> bool:

@@ -68,11 +68,6 @@ def place(state: str, step: str) -> Look:
     return look
 
 
-def words(name: str) -> str:
-    """A name of ours as people read it: `refund_in_full` is "Refund in full"."""
-    return name.replace("_", " ").capitalize()
-
-
 def why(state: str, reason: str | None) -> str:
     """Why a case stands where it does. What it waited for is no reason any more once it was withdrawn."""
     return "" if state == State.CANCELLED else reason or ""

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import doubts, figures, settling
+from core import acting, doubts, figures, settling
 from core.permissions import Act, Who, may
 from core.settling import Finding
 from pages.parts import access, notice, panel, plain, times
@@ -35,7 +35,7 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
         plain.text(doubt.reason)
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
-        rows += [("Sent", figures.times(doubt.tries)), ("Same key can be sent again", resend)]
+        rows += [("Tried", figures.times(doubt.tries)), ("Same key can be sent again", resend)]
         if doubt.state == "sending":
             plain.facts([*rows, ("Next try", times.local(doubt.next_try) if doubt.next_try else "under way")])
             return
@@ -57,23 +57,44 @@ def _look_up(case_id: UUID, who: Who) -> None:
 
 def panels(doubt: doubts.Doubt, *, who: Who) -> None:
     """The side panel that settles it."""
-    settle_panel(doubt.case_id, doubt.number, doubt.version, can_resend=doubt.can_resend, who=who)
+    settle_panel(
+        doubt.case_id, doubt.number, doubt.version, can_resend=doubt.can_resend, amount=doubt.amount, who=who
+    )  # fmt: skip
 
 
-def settle_panel(case_id: UUID, number: int, version: int, *, can_resend: bool, who: Who) -> None:
-    """Record what was found; what cannot be done safely any more is not offered."""
-    offered = [one for one in FINDINGS if one is not Finding.RESEND or can_resend]
-    panel.ask(
-        f"settle.{number}",
+def settle_panel(case_id: UUID, number: int, version: int, *, can_resend: bool, amount: str, who: Who) -> None:
+    """Record what was found; what cannot be done safely any more is not offered. `amount` is that of the whole."""
+    name = f"settle.{number}"
+    key = panel.key_of(name)
+    offered = [str(one) for one in FINDINGS if one is not Finding.RESEND or can_resend]
+
+    def fields() -> None:
+        st.radio("What did you find?", offered, format_func=lambda one: FINDINGS[Finding(one)], key=f"{key}.choice")
+        label = "Evidence: what you saw at the receiver"
+        st.text_area(label, key=f"{key}.text", max_chars=acting.LONGEST_NOTE, height=160)
+        st.text_input(
+            "Its reference there, if it was applied",
+            key=f"{key}.reference",
+            max_chars=settling.LONGEST_REFERENCE,
+            placeholder="Such as R-1; a rollback needs it",
+        )
+        if amount:
+            st.text_input(
+                f"The part that was applied, if not all of {amount}", key=f"{key}.part", placeholder="Empty: all of it"
+            )
+
+    def typed(field: str) -> str:
+        return st.session_state.get(f"{key}.{field}") or ""
+
+    panel.form(
+        name,
         f"Settle case {number}",
-        label="Evidence: what you saw at the receiver",
+        fields=fields,
         confirm="Record the finding",
-        hint="Two leads must find the same, each with evidence; who finds something else begins anew. Look the key up "
-        "at the receiver.",
-        choices=("What did you find?", [str(one) for one in offered], lambda one: FINDINGS[Finding(one)]),
-        more=("Its reference there, if it was applied", "Such as R-1; a rollback needs it", settling.LONGEST_REFERENCE),
-        do=lambda words: settling.settle(case_id, Finding.APPLIED, words, actor=who, version=version),
-        do_choice=lambda chosen, words, reference: settling.settle(
-            case_id, Finding(chosen), words, actor=who, reference=reference, version=version
+        hint="A receiver that can be asked is asked first. Two leads must find the same, each with evidence; who finds "
+        "something else begins anew.",
+        do=lambda: doubts.settle(
+            case_id, Finding(typed("choice")), typed("text"), actor=who, settings=access.settings(),
+            receivers=access.receivers(), reference=typed("reference"), part=typed("part"), version=version,
         ),
-    )
+    )  # fmt: skip

@@ -12,9 +12,8 @@ from typing import Any, Literal
 import streamlit as st
 from pydantic import BaseModel
 
-from core import money, workflow
+from core import money, wording, workflow
 from core.workflow import Mark
-from pages.parts import badges
 
 Kind = Literal["text", "long", "money", "choice", "many", "words", "date", "number", "yes_no", "rows"]
 FIRST_CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY")
@@ -60,7 +59,7 @@ def _field(
     nullable = any(one.get("type") == "null" for one in options)
     core: Mapping[str, Any] = next((one for one in options if one.get("type") != "null"), {})
     kind, choices, inner = _kind(model, name, core, marks, defs)
-    title = part.get("title", badges.words(name))
+    title = part.get("title", wording.name(name))
     return Field(
         name=name,
         title=title,
@@ -147,11 +146,11 @@ def draw(
             plain_codes = one.options == CURRENCIES
             st.selectbox(
                 label, one.options, index=start, key=key, help=hint, disabled=disabled, placeholder="None",
-                format_func=(lambda value: value) if plain_codes else badges.words,
+                format_func=(lambda value: value) if plain_codes else wording.name,
             )  # fmt: skip
         case "yes_no":
             st.selectbox(
-                label, ("yes", "no"), index=None, key=key, help=hint, format_func=badges.words, disabled=disabled
+                label, ("yes", "no"), index=None, key=key, help=hint, format_func=wording.name, disabled=disabled
             )
         case "many" | "words":
             options = list(labels or one.options)
@@ -160,7 +159,7 @@ def draw(
             st.multiselect(
                 label, options, key=key, help=hint, disabled=disabled, placeholder="None",
                 accept_new_options=one.kind == "words" and labels is None,
-                format_func=lambda value: (labels or {}).get(value) or badges.words(value),
+                format_func=lambda value: (labels or {}).get(value) or wording.name(value),
             )  # fmt: skip
         case "date":
             st.date_input(

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from core import admission, cases, clock, figures, outage, people
+from core import cases, clock, figures, outage, people, standing
 from core.permissions import Who
-from pages.parts import access, lanes, notice, plain, times
+from pages.parts import access, notice, plain, times
 
 LOGO = str(access.FOLDER / "assets" / "logo.svg")
 _AGAIN = "frame.again"
@@ -34,18 +34,17 @@ def banners() -> None:
         since = times.local(seen.restored_at)
         words = f"Restored from a backup at {since}: nothing is sent until the receivers were asked."
         notice.box("warning", words, key="banner-restored")
-    for lane in admission.standing(access.settings()):
+    for lane in standing.of_lanes(access.settings()):
         if lane.state != "open":
             notice.box("warning", _lane_words(lane), key=f"banner-lane-{lane.name}")
 
 
-def _lane_words(lane: admission.Standing) -> str:
+def _lane_words(lane: standing.Standing) -> str:
     """What is stopped, since when, why, how much waits, and what to do."""
     since = f" since {times.local(lane.since)}" if lane.since else ""
     waiting = f" Waiting: {figures.show(lane.waiting, 'cases')}." if lane.waiting else ""
-    again = lanes.next_try(lane)
     head = "" if lane.state == "waiting" else f"The lane {lane.name} is {lane.state}{since}. "
-    return f"{head}{lane.why}{waiting} {lane.do}{f' {again}.' if again else ''}"
+    return f"{head}{lane.why}{waiting} {lane.do}{lane.next_try(times.local)}"
 
 
 def store(memory: outage.Memory) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from core import admission, clock, figures, naming
+from core import admission, figures, naming, standing
 from core.permissions import Who
 from core.settings import HTTP
 from pages.parts import access, badges, notice, panel, plain, times
@@ -17,7 +17,7 @@ _LOOKS: dict[str, badges.Look] = {
 }
 
 
-def show(lane: admission.Standing, *, may_run: bool) -> None:
+def show(lane: standing.Standing, *, may_run: bool) -> None:
     """The lane in a frame: state, since when, why, what to do, what waits."""
     with st.container(border=True, key=f"lane-{lane.name}", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -35,20 +35,10 @@ def show(lane: admission.Standing, *, may_run: bool) -> None:
             plain.text(lane.why)
             plain.quiet(lane.do)
         if lane.since is not None:
-            again = next_try(lane)
-            st.caption(f"Since {times.local(lane.since)}{f' · {again[:1].lower()}{again[1:]}' if again else ''}")
+            st.caption(f"Since {times.local(lane.since)}.{lane.next_try(times.local)}")
 
 
-def next_try(lane: admission.Standing) -> str:
-    """When a lane that stopped is tried again by itself; empty where nothing waits to try it."""
-    if lane.state != "stopped" or lane.until is None:
-        return ""
-    if lane.until > clock.now():
-        return f"Next try at {times.local(lane.until)}"
-    return "Next try: any moment" if lane.waiting else ""
-
-
-def panels(lane: admission.Standing, *, who: Who) -> None:
+def panels(lane: standing.Standing, *, who: Who) -> None:
     """The side panels behind the buttons."""
     panel.ask(
         f"pause.{lane.name}",
@@ -68,7 +58,7 @@ def panels(lane: admission.Standing, *, who: Who) -> None:
     )
 
 
-def changes(found: Sequence[admission.Change]) -> None:
+def changes(found: Sequence[standing.Change]) -> None:
     """What stopped, was paused or goes on again, the newest first."""
     if not found:
         st.caption("No lane was ever stopped or paused.")

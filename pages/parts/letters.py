@@ -25,7 +25,11 @@ def show(one: Letter) -> None:
         plain.quiet(one.subject or "The subject was erased")
         with st.expander("Read it", icon=":material/mail:"):
             plain.text(one.body or "The text was erased.")
-            if one.reference:
+            if one.found_by:
+                named = f", who name {one.reference}" if one.reference else ""
+                names = " and ".join(one.found_by)
+                plain.quiet(f"The server did not say that it took it: found sent by {names}{named}.")
+            elif one.reference:
                 plain.quiet(f"Message-ID {one.reference}")
 
 

@@ -27,9 +27,10 @@ def open_(name: str) -> None:
 
 def open_with(name: str, words: str, problem: str, *, more: str = "") -> None:
     """Open the panel again as it was sent, and say why it was not taken."""
-    st.session_state[f"panel.{name}.text"], st.session_state[f"panel.{name}.problem"] = words, problem
+    key = key_of(name)
+    st.session_state[f"{key}.text"], st.session_state[f"{key}.problem"] = words, problem
     if more:
-        st.session_state[f"panel.{name}.more"] = more
+        st.session_state[f"{key}.more"] = more
     open_(name)
 
 
@@ -52,34 +53,63 @@ def ask(
     do: Do,
     hint: str = "",
     starters: Sequence[str] = (),
-    choices: tuple[str, Sequence[str], Callable[[str], str]] | None = None,
-    do_choice: Callable[[str, str, str], acting.Done] | None = None,
     body: Callable[[], None] | None = None,
     more: tuple[str, str, int] | None = None,
     do_both: Callable[[str, str], acting.Done | None] | None = None,
 ) -> None:
     """The panel, if it is open. `title`, `label`, `confirm`, `hint` and `starters` are words of ours.
 
-    `more` is a second text, which may stay empty: its label, a word on it, and its longest; `do_both` gets both, and
-    `do_choice` what was chosen and both.
+    `more` is a second text, which may stay empty: its label, a word on it, and its longest; `do_both` gets both.
     """
-    if not is_open(name):
-        return
-    key = f"panel.{name}"
+    key = key_of(name)
 
-    def draw() -> None:
-        if hint:
-            st.caption(hint)
+    def above() -> None:
         if body is not None:
             body()
         if starters:
             st.pills("Start with", starters, key=f"{key}.starter", on_change=partial(_start, key))
+
+    def fields() -> None:
+        st.text_area(label, key=f"{key}.text", max_chars=acting.LONGEST_NOTE, height=160)
+        if more is not None:
+            st.text_area(more[0], key=f"{key}.more", max_chars=more[2], height=160, placeholder=more[1])
+
+    def done() -> acting.Done | None:
+        words = st.session_state.get(f"{key}.text") or ""
+        if do_both is not None and more is not None:
+            return do_both(words, st.session_state.get(f"{key}.more") or "")
+        return do(words)
+
+    form(name, title, fields=fields, confirm=confirm, do=done, hint=hint, above=above)
+
+
+def key_of(name: str) -> str:
+    """What the keys of this panel's widgets begin with."""
+    return f"panel.{name}"
+
+
+def form(
+    name: str,
+    title: str,
+    *,
+    fields: Callable[[], None],
+    confirm: str,
+    do: Callable[[], acting.Done | None],
+    hint: str = "",
+    above: Callable[[], None] | None = None,
+) -> None:
+    """The panel, if it is open, with fields of its own, whose keys begin with `key_of(name)`; `do` reads them."""
+    if not is_open(name):
+        return
+    key = key_of(name)
+
+    def draw() -> None:
+        if hint:
+            st.caption(hint)
+        if above is not None:
+            above()
         with st.form(f"{key}.form", border=False, enter_to_submit=False):
-            if choices is not None:
-                st.radio(choices[0], list(choices[1]), format_func=choices[2], key=f"{key}.choice")
-            st.text_area(label, key=f"{key}.text", max_chars=acting.LONGEST_NOTE, height=160)
-            if more is not None:
-                st.text_area(more[0], key=f"{key}.more", max_chars=more[2], height=160, placeholder=more[1])
+            fields()
             if problem := st.session_state.get(f"{key}.problem"):
                 plain.problem(problem)
             sent = st.form_submit_button(
@@ -87,7 +117,7 @@ def ask(
                 type="primary",
                 key=f"{key}.confirm",
                 shortcut="Ctrl+Enter",
-                on_click=partial(_confirm, name, do, do_choice, do_both if more is not None else None),
+                on_click=partial(_confirm, key, do),
             )
         if sent and not is_open(name):
             st.rerun()
@@ -101,25 +131,11 @@ def _start(key: str) -> None:
         st.session_state[f"{key}.text"] = f"{words} "
 
 
-def _confirm(
-    name: str,
-    do: Do,
-    do_choice: Callable[[str, str, str], acting.Done] | None,
-    do_both: Callable[[str, str], acting.Done | None] | None,
-) -> None:
-    key = f"panel.{name}"
-    words = st.session_state.get(f"{key}.text") or ""
+def _confirm(key: str, do: Callable[[], acting.Done | None]) -> None:
     st.session_state.pop(f"{key}.problem", None)
-    more = st.session_state.get(f"{key}.more") or ""
-    done: acting.Done | None
     try:
         with outage.told():
-            if do_both is not None:
-                done = do_both(words, more)
-            elif do_choice is not None:
-                done = do_choice(st.session_state[f"{key}.choice"], words, more)
-            else:
-                done = do(words)
+            done = do()
     except (errors.Incomplete, errors.StoreAway) as error:
         st.session_state[f"{key}.problem"] = str(error)  # The panel stays, with what was typed.
         return

@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from core import actions, cases, errors, evidence, money, subject, workflow
+from core import actions, cases, choices, errors, evidence, money, subject, wording, workflow
+from core.edits import Change, changes
 from core.evidence import Span
 from core.permissions import Who
 from core.workflow import Flag, Mark, To
-from pages.parts import access, badges, choices, form, plain, times, verdicts
-from pages.parts.edits import Change, changes
+from pages.parts import access, badges, form, plain, times, verdicts
 from pages.parts.verdicts import Shown
 
 _ORDER = {"stop": 0, "warn": 1, "note": 2, "ok": 3}
@@ -128,7 +128,7 @@ def quote_list(seen: cases.View) -> None:
                 else:
                     st.badge("Not found", color="orange", icon=":material/warning:")
                 name = seen.kind.Proposal.model_fields.get(one["field"])
-                st.caption(f"{(name.title if name else None) or badges.words(one['field'])}", width="content")
+                st.caption(f"{(name.title if name else None) or wording.name(one['field'])}", width="content")
                 st.caption(places[0] if places else "these words do not stand in the text", width="content")
             plain.quiet(f"“{one['quote']}”")
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import actions, admission, cases, clock, naming, outage
+from core import actions, cases, clock, naming, outage, standing
 from core.permissions import Act, Who
 from pages.parts import access, notice, plain, times
 
@@ -70,7 +70,7 @@ def hold(seen: cases.View, *, who: Who, key: str) -> None:
 
 def _how_shut(lane: str) -> str:
     try:
-        return admission.how_shut(lane)
+        return standing.how_shut(lane)
     except outage.Away:
         return ""  # The frame says what is wrong.
 

@@ -1,19 +1,16 @@
 """What was submitted, from any request model: fields as pairs, orders as blocks, long texts as themselves."""
 
-import re
 from collections.abc import Iterable, Mapping
-from datetime import date
 from typing import Any
 
 import streamlit as st
 from pydantic import BaseModel
 
-from core import cases, money, workflow
+from core import cases, wording, workflow
 from core.evidence import Span
 from core.workflow import Mark
-from pages.parts import access, badges, plain, times
+from pages.parts import access, plain, times
 
-_OURS = re.compile(r"[a-z]+(_[a-z]+)+")  # A word of a program, such as store_credit.
 LINKS = 6
 TALL = 1_400  # Characters; a longer message scrolls in a frame of its own, so that the page stays one page.
 
@@ -60,22 +57,6 @@ def similar(seen: cases.View) -> None:
             st.caption(f"and {len(seen.similar) - LINKS} more", width="content")
 
 
-def value_words(model: type[BaseModel], name: str, value: Any, currency: str | None) -> str:
-    """One value as people read it."""
-    if value in (None, "", []):
-        return "–"
-    if Mark.MONEY in workflow.marks(model, name):
-        return "0" if value == 0 and currency is None else money.show(value, currency)
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
-    if isinstance(value, date):
-        return f"{value.day} {value:%b %Y}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(badges.words(str(one)) if str(one).islower() else str(one) for one in value)
-    words = str(value)
-    return badges.words(words) if words in _choices(model, name) or _OURS.fullmatch(words) else words
-
-
 def _facts(one: BaseModel, *, besides: Iterable[str] = (), empty: bool = False) -> list[tuple[str, str]]:
     kind, currency = type(one), getattr(one, "currency", None)
     rows = []
@@ -85,7 +66,7 @@ def _facts(one: BaseModel, *, besides: Iterable[str] = (), empty: bool = False) 
             continue
         if name == "currency" and any(getattr(one, other) is not None for other in workflow.marked(kind, Mark.MONEY)):
             continue  # It stands beside the amount.
-        rows.append((_title(kind, name), value_words(kind, name, value, currency)))
+        rows.append((_title(kind, name), wording.value(kind, name, value, currency)))
     return rows
 
 
@@ -100,7 +81,7 @@ def _block(one: BaseModel, *, title: str) -> None:
         columns = [field for field in kind.model_fields if any(getattr(value, field) is not None for value in values)]
         plain.table(
             [_title(kind, field) for field in columns],
-            [[value_words(kind, field, getattr(value, field), currency) for field in columns] for value in values],
+            [[wording.value(kind, field, getattr(value, field), currency) for field in columns] for value in values],
             right=[i for i, field in enumerate(columns) if field.endswith("_minor") or field == "quantity"],
         )
         del name
@@ -116,12 +97,4 @@ def _is_nested(value: Any) -> bool:
 
 
 def _title(model: type[BaseModel], name: str) -> str:
-    return model.model_fields[name].title or badges.words(name)
-
-
-def _choices(model: type[BaseModel], name: str) -> list[str]:
-    schema = model.model_json_schema()["properties"].get(name, {})
-    options: list[str] = schema.get("enum") or []
-    for one in schema.get("anyOf", []):
-        options = options or one.get("enum", [])
-    return [] if name == "currency" else options
+    return model.model_fields[name].title or wording.name(name)

@@ -5,12 +5,10 @@ from functools import partial
 
 import streamlit as st
 
-from core import acting, actions, cases, lifecycle, money
-from core.moves import place_of
+from core import acting, actions, cases, effects, money
+from core.lifecycle import Step
 from core.permissions import Who
 from pages.parts import badges, notice, plain, times
-
-_LEAVING = (lifecycle.PROCESSING_APPLY, lifecycle.RETRYING_APPLY)
 
 _NONE = {"rejected": "none: it was refused", "in_doubt": "none: it is in doubt"} | dict.fromkeys(
     ("planned", "sending", "applied"), "not yet"
@@ -18,10 +16,8 @@ _NONE = {"rejected": "none: it was refused", "in_doubt": "none: it is in doubt"}
 
 
 def is_open(seen: cases.View) -> bool:
-    """Whether it is not known yet what will stand applied of this case."""
-    place = place_of(seen.case)
-    in_doubt = any(one.state == "in_doubt" for one in seen.effects)
-    return place in _LEAVING or (place == lifecycle.ESCALATED_APPLY and in_doubt)
+    """Whether it is not known yet what will stand applied of this case: a rollback is kept until it is."""
+    return seen.case.step == Step.APPLY and any(map(effects.may_have_arrived, seen.effects))
 
 
 def choose() -> None:

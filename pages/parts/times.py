@@ -1,6 +1,6 @@
 """Moments and durations as people read them: local time with its zone, UTC where it must be exact."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -26,7 +26,7 @@ def local(at: datetime) -> str:
 
 def exact(at: datetime) -> str:
     """The moment in UTC, to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return clock.exact(at)
 
 
 def ago(at: datetime) -> str:

@@ -161,7 +161,7 @@ def test_an_approval_is_taken_back_inside_the_hold(waiting: Waiting, visitors: V
     page.get_by_role("button", name="Approve").click()
     page.get_by_role("button", name="Take back").click()
 
-    expect(page.get_by_text("Taken back: nothing was sent.", exact=False)).to_be_visible()
+    expect(page.get_by_text("Taken back: nothing was applied.", exact=False)).to_be_visible()
     expect(page.get_by_role("button", name="Approve")).to_be_visible()
 
 

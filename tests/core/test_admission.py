@@ -9,7 +9,21 @@ import pytest
 from sqlmodel import col, func, select
 from uuid_utils.compat import uuid7
 
-from core import actions, admission, breaker, cases, claims, clock, errors, lines, moves, prompts, record, verify
+from core import (
+    actions,
+    admission,
+    breaker,
+    cases,
+    claims,
+    clock,
+    errors,
+    lines,
+    moves,
+    prompts,
+    record,
+    standing,
+    verify,
+)
 from core.breaker import Signal
 from core.executor import Ran, ToPropose, ToSend
 from core.outcomes import Answer, Category, Kind, Reply, Usage
@@ -84,8 +98,8 @@ def states(store: Store) -> dict[str, int]:
         return dict(session.exec(select(Case.state, func.count()).group_by(Case.state)).all())
 
 
-def lane(store: Store, settings: Settings, name: str = MODEL) -> admission.Standing:
-    return next(one for one in admission.standing(settings) if one.name == name)
+def lane(store: Store, settings: Settings, name: str = MODEL) -> standing.Standing:
+    return next(one for one in standing.of_lanes(settings) if one.name == name)
 
 
 def attempts() -> list[Attempt]:
@@ -250,9 +264,9 @@ def test_a_stopped_lane_that_nobody_uses_any_more_is_not_told_of(store: Store, t
         for name in ("http", FALLBACK):
             lanes.change(session, name=name, values={"stopped_at": clock.now(), "stopped_by": "timeout"})
 
-    assert [one.name for one in admission.standing(store.settings)] == ["ledger", MODEL]
+    assert [one.name for one in standing.of_lanes(store.settings)] == ["ledger", MODEL]
     settings = connected(store, fallback_model="second-1")
-    assert [one.name for one in admission.standing(settings)] == [FALLBACK, "ledger", MODEL]
+    assert [one.name for one in standing.of_lanes(settings)] == [FALLBACK, "ledger", MODEL]
 
 
 def test_a_lane_that_is_stopped_for_long_asks_for_somebody_and_an_idle_one_for_nobody(store: Store, time: Time) -> None:
@@ -263,7 +277,8 @@ def test_a_lane_that_is_stopped_for_long_asks_for_somebody_and_an_idle_one_for_n
 
     time.pass_(1_000)
 
-    assert lane(store, settings).do.endswith("ask those who run it.")
+    assert "ask those who run it." in lane(store, settings).do
+    assert lane(store, settings).do.endswith("A case whose deadline comes first goes to a person.")
     for row in cases.listed(store.submitter):
         actions.withdraw(row.case.id, actor=store.submitter)
     assert lane(store, settings).do.startswith("Nothing waits for it")
@@ -655,9 +670,9 @@ def test_a_paused_lane_lets_nothing_out_until_somebody_resumes_it(store: Store, 
 
     admission.pause(MODEL, "The provider is being changed.", actor=store.lead)
     assert take(settings) == []
-    standing = lane(store, settings)
-    assert (standing.state, standing.since, standing.waiting) == ("paused", BEGIN, 1)
-    assert standing.why == "Paused by Lead: The provider is being changed."
+    shown = lane(store, settings)
+    assert (shown.state, shown.since, shown.waiting) == ("paused", BEGIN, 1)
+    assert shown.why == "Paused by Lead: The provider is being changed."
 
     with pytest.raises(errors.Forbidden):
         admission.resume(MODEL, "No.", actor=store.reviewer)
@@ -703,7 +718,7 @@ def test_what_a_pause_or_a_resume_changed_is_said_as_it_is(sqlite_store: Store) 
     assert paused == "The lane model is paused."
     assert again == "The lane model was paused already, by Lead: Stock-taking. Your reason stands in place of that."
     assert capped.startswith("The lane model is paused no more, and still stopped by today's cap")
-    assert [one.what for one in admission.lately(store.lead)] == ["resumed", "paused", "paused"]
+    assert [one.what for one in standing.lately(store.lead)] == ["resumed", "paused", "paused"]
 
 
 def test_a_cap_that_is_used_up_says_how_much_is_booked(sqlite_store: Store) -> None:
@@ -713,7 +728,7 @@ def test_a_cap_that_is_used_up_says_how_much_is_booked(sqlite_store: Store) -> N
         admission.stop_for_today(session, settings=settings, now=now, actor=moves.SYSTEM)
 
     used_up = lane(sqlite_store, settings)
-    (next_day,) = [one for one in admission.standing(settings, now + timedelta(days=1)) if one.name == MODEL]
+    (next_day,) = [one for one in standing.of_lanes(settings, now + timedelta(days=1)) if one.name == MODEL]
 
     assert "used up: 4.98 of 5 dollars are booked, and the next call does not fit." in used_up.why
     assert next_day.why == "The cap for model calls was used up."
@@ -739,7 +754,7 @@ def test_a_lane_that_stays_stopped_for_another_reason_says_so_in_words(sqlite_st
     probe()
     hear(Signal(one))
 
-    told = [(change.what, change.why) for change in admission.lately(sqlite_store.lead)]
+    told = [(change.what, change.why) for change in standing.lately(sqlite_store.lead)]
     assert told == [
         ("resumed", "It answered again."),
         ("still stopped, for another reason", "It reported faults of its own."),
@@ -758,7 +773,7 @@ def test_a_certificate_that_is_not_trusted_says_what_to_do_about_it(
         admission.tell(session, heard, broken={}, actor=moves.SYSTEM, now=clock.now())
         row = lanes.get(session, name=name)
         assert row is not None
-        why, do = admission._words(row, sqlite_store.settings, clock.now(), {})
+        why, do = standing._words(row, sqlite_store.settings, clock.now(), {})
 
     assert lines.CERTIFICATE in why
     assert "SSL_CERT_FILE" in do
@@ -870,7 +885,7 @@ def test_effects_that_waited_past_their_horizon_go_to_people_in_bulk_and_one_ban
     assert len(sent_once) > 3
     assert {work.case_id for work in taken} == sent_once
     assert states(store)["escalated"] == len(sent_once)
-    stopped = [one for one in admission.standing(store.settings) if one.state != "open"]
+    stopped = [one for one in standing.of_lanes(store.settings) if one.state != "open"]
     assert [one.name for one in stopped] == ["ledger"]
     assert verify.verify(ledger=ledger).holds
 
@@ -885,9 +900,16 @@ def test_a_receiver_that_knows_our_key_with_other_contents_is_paused_until_a_per
     record.record_all(runs, holder=drive.HOLDER, settings=store.settings, now=clock.now())
 
     assert claims.claim(holder="x", lane="ledger", limit=5, settings=store.settings, now=clock.now()) == []
-    standing = lane(store, store.settings, "ledger")
-    assert standing.state == "paused"
-    assert "with other contents (422 key_reused)" in standing.why
+    shown = lane(store, store.settings, "ledger")
+    assert shown.state == "paused"
+    (work,) = taken
+    assert isinstance(work, ToSend)
+    number = drive.case(work.case_id).number
+    assert "with other contents (422 key_reused)" in shown.why
+    assert shown.why.endswith(f" It is the key {work.key} of case {number}.")
+    keeps = standing.keeping("ledger", store.settings, submitter=store.submitter.id, is_new=False)
+    assert keeps is not None
+    assert keeps.why == shown.why
 
 
 def test_all_workers_together_keep_to_the_sends_per_minute_of_a_receiver(store: Store, time: Time) -> None:
@@ -913,8 +935,8 @@ def test_work_for_a_receiver_that_is_not_connected_waits_and_everybody_is_told(s
         notes = admission.missing(session, connected=[], now=clock.now())
     assert [one.kind for one in notes] == ["lane_stopped"]
 
-    standing = lane(store, store.settings, "ledger")
-    assert "no receiver called ledger is connected" in standing.why
+    shown = lane(store, store.settings, "ledger")
+    assert "no receiver called ledger is connected" in shown.why
     drive.step(store.settings)  # A worker that has it: the probe goes through, and the lane is open again.
     assert lane(store, store.settings, "ledger").state == "open"
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -65,6 +65,12 @@ class Two(Workflow[Ask, Give]):
         return Effect("two", payload, "Take it back.", Reversibility.IRREVERSIBLE, effect.amount_minor, "EUR")
 
 
+MEANINGS: Mapping[str, Literal["rejected", "not_sent", "misconfigured", "held"]] = {
+    "refused": "rejected", "away": "not_sent", "locked": "misconfigured", "busy": "held", "elsewhere": "misconfigured"
+}  # fmt: skip
+NOTHING_DONE = ("away", "locked", "busy")
+
+
 class Receiver:
     """Answers by a script, and remembers every word and key that was sent."""
 
@@ -92,7 +98,9 @@ class Receiver:
         word = self.script.pop(0) if self.script else "applied"
         if word == "applied":
             return Answer("applied", receipt=Receipt(key, f"T-{key[:12]}", {"fragile": self.fragile}))
-        return Answer("rejected" if word == "refused" else "unknown", detail="by script")
+        if word == "part":
+            return Answer("partial", detail="0.60 EUR of 1.00 EUR")
+        return Answer(MEANINGS.get(word, "unknown"), detail="by script", busy=word == "busy", sure=word != "elsewhere")
 
 
 @pytest.fixture(autouse=True)
@@ -265,14 +273,14 @@ def test_what_was_refused_is_sent_again_with_a_new_key_and_in_its_place(
     holds()
 
 
-def test_a_rollback_wished_while_a_part_left_begins_when_the_rest_is_refused(store: Store) -> None:
-    receiver = Receiver("applied", "refused")
+def test_an_approval_taken_back_between_two_effects_stops_the_second_at_once(store: Store) -> None:
+    receiver = Receiver()
     made, go = approved(store, receiver)
     drive.step(store.settings, receivers={"two": receiver})
     actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
     go()
 
-    assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
+    assert receiver.sent == ["apply 1", "undo 1"]
     assert place(made) == "rolled_back/undo"
     holds()
 
@@ -289,6 +297,141 @@ def test_what_has_not_left_when_a_rollback_is_wished_never_leaves(store: Store) 
     assert receiver.sent == ["apply 1", "undo 1"]
     assert place(made) == "rolled_back/undo"
     holds()
+
+
+# --- Stopping what has not left -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", NOTHING_DONE)
+def test_an_approval_is_taken_back_at_once_while_no_try_can_have_arrived(store: Store, word: str) -> None:
+    receiver = Receiver(word)
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    waited = place(made)
+    done = actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    go()
+
+    assert (waited, place(made)) == ("retrying/apply", "waiting_for_review/review")
+    assert done.message.startswith("Taken back: nothing was applied.")
+    assert receiver.sent == ["apply 1"]
+    holds()
+
+
+def test_what_is_approved_again_after_a_try_has_a_key_of_its_own(store: Store) -> None:
+    receiver = Receiver("locked")
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    go()
+
+    assert place(made) == "completed/apply"
+    planned = cases.view(made.case_id, actor=store.lead).effects
+    assert [(one.ordinal, one.revision, one.state) for one in planned] == [
+        (1, 1, "void"), (2, 1, "void"), (1, 2, "applied"), (2, 1, "applied"),
+    ]  # fmt: skip
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2"]
+    holds()
+
+
+@pytest.mark.parametrize("word", NOTHING_DONE)
+def test_a_case_is_withdrawn_while_no_try_can_have_arrived(store: Store, word: str) -> None:
+    receiver = Receiver(word)
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    actions.withdraw(made.case_id, actor=store.submitter)
+    go()
+
+    assert place(made) == "cancelled/apply"
+    assert receiver.sent == ["apply 1"]
+    holds()
+
+
+@pytest.mark.parametrize("word", ["unknown", "elsewhere"])
+def test_what_may_have_arrived_is_not_taken_back_before_it_is_known(store: Store, word: str) -> None:
+    receiver = Receiver(word, "away")
+    made, go = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    with pytest.raises(errors.ActionError, match="cannot be withdrawn"):
+        actions.withdraw(made.case_id, actor=store.submitter)
+    done = actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    waited = place(made)
+    for _ in range(3):
+        go()
+
+    assert "rolled back as soon as" in done.message
+    assert waited == "retrying/apply"
+    assert receiver.sent == ["apply 1", "apply 1", "apply 1", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+@pytest.mark.parametrize("word", NOTHING_DONE)
+def test_what_stands_is_rolled_back_at_once_while_the_rest_cannot_leave(store: Store, word: str) -> None:
+    receiver = Receiver("applied", word)
+    made, go = approved(store, receiver)
+    for _ in range(2):
+        drive.step(store.settings, receivers={"two": receiver})
+    waited = place(made)
+    done = actions.roll_back(made.case_id, "Wrong customer.", actor=store.lead)
+    go()
+
+    assert waited == "retrying/apply"
+    assert done.message.startswith("The rollback is on its way")
+    assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_what_has_done_nothing_is_taken_back_and_not_rolled_back(store: Store) -> None:
+    receiver = Receiver("away")
+    made, _ = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+
+    with pytest.raises(errors.ActionError, match=r"nothing to roll back\. What was approved can be taken back"):
+        actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+
+
+@pytest.mark.parametrize(("before", "sent", "ends"), [
+    ([], ["apply 1"], "waiting_for_review/review"), (["applied"], ["apply 1", "apply 2", "undo 1"], "rolled_back/undo"),
+])  # fmt: skip
+@pytest.mark.parametrize("word", NOTHING_DONE)
+def test_a_wish_is_done_as_soon_as_the_try_under_way_did_nothing(
+    store: Store, word: str, before: list[str], sent: list[str], ends: str
+) -> None:
+    receiver = Receiver(*before, word)
+    made, go = approved(store, receiver)
+    for _ in before:
+        drive.step(store.settings, receivers={"two": receiver})
+    (work,) = drive.claim(store.settings)
+    wished = actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    ran = drive.run(work, store.settings, drive.says(), {"two": receiver})
+    record.record(ran, holder=drive.HOLDER, settings=store.settings, now=clock.now())
+    go()
+
+    assert "leaving now" in wished.message
+    assert receiver.sent == sent
+    assert place(made) == ends
+    assert drive.case(made.case_id).rollback_decision is None
+    holds()
+
+
+def test_the_horizon_begins_with_the_first_try_that_may_have_arrived(store: Store) -> None:
+    receiver = Receiver(*["locked"] * 60, "unknown")
+    made, go = approved(store, receiver)
+    for _ in range(60):  # Half an hour each: longer than the receiver would remember a key.
+        go()
+    waited = place(made)
+    for _ in range(2):
+        go()
+
+    assert waited == "retrying/apply"
+    assert place(made) == "completed/apply"
+    assert receiver.sent[-3:] == ["apply 1", "apply 1", "apply 2"]
+    holds()
+
+
+# --- In doubt -----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_in_doubt_is_neither_accepted_nor_sent_with_another_key(store: Store) -> None:
@@ -473,3 +616,215 @@ def test_a_worker_that_dies_in_every_send_ends_with_a_person_not_with_a_loop(sto
     assert place(made) == "escalated/apply"
     assert drive.claim(store.settings) == []
     holds()
+
+
+# --- What two people settle -----------------------------------------------------------------------------------------
+
+
+def test_what_was_found_not_applied_is_tried_again_with_all_that_was_planned_behind_it(store: Store) -> None:
+    receiver = Receiver("unknown", "refused")
+    made, go = approved(store, receiver)
+    for _ in range(2):
+        go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    settled = place(made)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert (settled, place(made)) == ("failed/apply", "completed/apply")
+    assert receiver.sent == ["apply 1", "apply 1", "apply 1", "apply 2"]
+    holds()
+
+
+def after_a_part(store: Store, receiver: Receiver) -> tuple[Submitted, Step]:
+    """The first effect is applied; of the second nobody knew, and two people found that it was not."""
+    made, go = approved(store, receiver)
+    for _ in range(2):
+        go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    return made, go
+
+
+def test_what_was_found_not_applied_after_a_part_is_a_leads_to_try_again(store: Store) -> None:
+    receiver = Receiver("applied", "unknown", "refused")
+    made, go = after_a_part(store, receiver)
+    settled = drive.case(made.case_id)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert (settled.state, settled.step) == ("escalated", "apply")
+    assert settled.reason == (
+        "Settled by two people: it was not applied. 1.00 EUR that was applied before stands. A lead tries it again, "
+        "rolls back what was applied, or accepts the case as it is."
+    )
+    assert receiver.sent == ["apply 1", "apply 2", "apply 2", "apply 2"]
+    planned = cases.view(made.case_id, actor=store.lead).effects
+    assert [(one.ordinal, one.revision, one.state) for one in planned] == [
+        (1, 1, "applied"), (2, 1, "rejected"), (2, 2, "applied"),
+    ]  # fmt: skip
+    assert place(made) == "completed/apply"
+    holds()
+
+
+def test_what_was_found_not_applied_after_a_part_can_be_accepted_or_rolled_back(store: Store) -> None:
+    receiver = Receiver("applied", "unknown", "refused")
+    made, go = after_a_part(store, receiver)
+    done = actions.accept(made.case_id, "It is enough.", actor=store.lead)
+    accepted = place(made)
+    actions.roll_back(made.case_id, "It is not.", actor=store.lead)
+    go()
+
+    assert done.message == "Accepted: 1.00 EUR stands applied, and nothing more is sent."
+    assert (accepted, place(made)) == ("completed/apply", "rolled_back/undo")
+    assert receiver.sent[-1] == "undo 1"
+    holds()
+
+
+def test_a_wished_rollback_begins_when_the_rest_is_found_not_applied(store: Store) -> None:
+    receiver = Receiver("applied", "unknown", "refused")
+    made, go = approved(store, receiver)
+    for _ in range(2):
+        go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    both_find(store, made, Finding.NOT_APPLIED)
+    for _ in range(3):
+        go()
+
+    assert place(made) == "rolled_back/undo"
+    assert receiver.sent[-1] == "undo 1"
+    holds()
+
+
+def test_an_undo_that_was_found_not_applied_is_a_leads_to_try_again(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "unknown", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(2):
+        go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    settled = drive.case(made.case_id)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert (settled.state, settled.step) == ("escalated", "undo")
+    assert "it was not applied. 3.00 EUR still stands. A lead tries it again" in (settled.reason or "")
+    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 2", "undo 2", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_a_part_that_two_people_found_is_what_stands_counts_and_is_taken_back(store: Store) -> None:
+    receiver = Receiver("part")
+    made, go = approved(store, receiver)
+    go()
+    told = drive.case(made.case_id).reason or ""
+    done = [
+        settling.settle(made.case_id, Finding.APPLIED, "I looked.", actor=lead, reference="T-1", part_minor=60)
+        for lead in (store.lead, store.other_lead)
+    ]
+    settled = drive.case(made.case_id)
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+
+    assert "0.60 EUR of 1.00 EUR" in told
+    assert done[0].message.endswith("when a second lead finds the same (applied in part (0.60 EUR) as T-1).")
+    assert (settled.state, settled.outcome, settled.amount_minor) == ("completed", "applied", 60)
+    assert settled.reason == "Settled: 0.60 EUR of 1.00 EUR was applied. Nothing more is sent."
+    seen = cases.view(made.case_id, actor=store.lead)
+    assert [(one.kind, one.state, one.amount_minor) for one in seen.effects] == [
+        ("apply", "applied", 60), ("apply", "void", 200), ("undo", "applied", 60),
+    ]  # fmt: skip
+    assert seen.receipts[seen.effects[0].id].body | {"settled_by": ""} == {
+        "key": seen.effects[0].key, "settled_by": "", "amount_minor": 60, "of_minor": 100,
+    }  # fmt: skip
+    assert receiver.sent == ["apply 1", "undo 1"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+@pytest.mark.parametrize("part_minor", [0, -1, 100, 101])
+def test_a_part_is_less_than_the_whole_and_more_than_nothing(store: Store, part_minor: int) -> None:
+    made, go = approved(store, Receiver("part"))
+    go()
+
+    with pytest.raises(errors.Incomplete, match=r"A part of 1\.00 EUR is less than that"):
+        settling.settle(made.case_id, Finding.APPLIED, "I looked.", actor=store.lead, part_minor=part_minor)
+
+
+def test_of_an_undo_no_part_is_recorded(store: Store) -> None:
+    made, go = approved(store, Receiver("applied", "applied", "part"))
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    go()
+
+    with pytest.raises(errors.Incomplete, match="make it whole at the receiver"):
+        settling.settle(made.case_id, Finding.APPLIED, "I looked.", actor=store.lead, part_minor=60)
+
+
+def test_what_its_receiver_took_in_part_is_not_found_unapplied_before_it_says_that_it_holds_nothing(
+    store: Store,
+) -> None:
+    made, go = approved(store, Receiver("part"))
+    go()
+    later = clock.now() + timedelta(hours=2)
+    (key,) = [one.key for one in cases.view(made.case_id, actor=store.lead).effects if one.state == "in_doubt"]
+
+    with pytest.raises(errors.ActionError, match="applied a part of it"):
+        settling.settle(made.case_id, Finding.NOT_APPLIED, "I looked.", actor=store.lead, now=later)
+    for lead in (store.lead, store.other_lead):
+        settling.settle(made.case_id, Finding.NOT_APPLIED, "Taken back there.", actor=lead, now=later, absent=[key])
+
+    assert place(made) == "failed/apply"
+    holds()
+
+
+def test_what_people_settled_wrongly_can_be_questioned_and_settled_anew(store: Store) -> None:
+    receiver = Receiver("unknown", "refused")
+    made, go = approved(store, receiver, what="for ever")
+    go()
+    both_find(store, made, Finding.APPLIED)
+    for _ in range(2):
+        go()
+    settled = place(made)
+    with pytest.raises(errors.Forbidden):
+        settling.question(made.case_id, "It is not there.", actor=store.reviewer)
+    done = settling.question(made.case_id, "It is not there.", actor=store.lead)
+    questioned = drive.case(made.case_id)
+    later = clock.now() + timedelta(hours=2)
+    with pytest.raises(errors.ActionError, match="cannot be sent again with the same key"):
+        settling.settle(made.case_id, Finding.RESEND, "Again.", actor=store.lead, now=later)
+    both_find(store, made, Finding.NOT_APPLIED)
+    anew = place(made)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    for _ in range(4):
+        go()
+
+    assert settled == "completed/apply"
+    assert done.message.startswith("In doubt again")
+    assert (questioned.state, questioned.outcome, questioned.finished_at) == ("escalated", None, None)
+    assert questioned.reason == "A lead questions what became of it: It is not there."
+    assert anew == "escalated/apply"  # The second stands.
+    assert place(made) == "completed/apply"
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2", "apply 1"]
+    holds()
+
+
+def test_what_people_found_not_applied_and_the_receiver_holds_is_questioned_and_taken_over(store: Store) -> None:
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    settling.question(made.case_id, "Their list shows it.", actor=store.lead)
+    holder = {"two": Repeats()}
+    done = doubts.look_up(made.case_id, actor=store.lead, settings=store.settings, receivers=holder)
+
+    assert done.message.startswith("Looked up: the receiver two holds T-1")
+    holds()
+
+
+def test_what_a_receiver_said_itself_is_not_open_to_question(store: Store) -> None:
+    made, go = approved(store, Receiver())
+    go()
+
+    with pytest.raises(errors.ActionError, match="not open to question"):
+        settling.question(made.case_id, "I doubt it.", actor=store.lead)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from core import actions, cases, clock, doubts, effects, errors, people, reconcile, settling, verify
+from core import acting, actions, cases, clock, doubts, effects, errors, people, reconcile, settling, verify
 from core.outcomes import Answer, Receipt
 from core.permissions import Role
 from core.receivers import Receiver, Sending
@@ -157,6 +158,69 @@ def test_who_may_look_up(store: Store) -> None:
     doubts.look_up(case_id, actor=store.lead, **how)  # type: ignore[arg-type]
     with pytest.raises(errors.ActionError, match="it is known what became of it"):
         doubts.look_up(case_id, actor=store.lead, **how)  # type: ignore[arg-type]
+
+
+class HoldsPart(Forgetful):
+    """A receiver that holds another amount with our key than it was sent."""
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "R-7", {"amount_minor": 2000, "currency": "EUR"})
+
+
+def settle(store: Store, case_id: UUID, finding: Finding, receiver: Receiver, **how: Any) -> acting.Done:
+    how = {"actor": store.lead, "now": clock.now() + effects.QUIET, **how}
+    return doubts.settle(
+        case_id, finding, "I looked.", settings=store.settings, receivers={"ledger": receiver}, **how
+    )  # fmt: skip
+
+
+def test_the_receiver_is_asked_before_a_finding_and_what_it_holds_needs_none(store: Store) -> None:
+    case_id = lose(store, Forgetful)
+
+    done = settle(store, case_id, Finding.NOT_APPLIED, own(store))
+
+    assert (done.state, done.outcome) == ("completed", "applied")
+    assert "Your finding was not needed" in done.message
+    assert not [one for one in cases.view(case_id, actor=store.lead).decisions if one.verdict == "settle"]
+    assert verify.verify(ledger=own(store)).holds
+
+
+@pytest.mark.parametrize("finding", [Finding.NOT_APPLIED, Finding.RESEND])
+def test_what_the_receiver_holds_in_part_is_not_found_unapplied(store: Store, finding: Finding) -> None:
+    case_id = lose(store, Forgetful, word="lose")
+
+    with pytest.raises(errors.ActionError, match=r"the ledger holds R-7 \(20\.00 EUR of 49\.90 EUR\)"):
+        settle(store, case_id, finding, HoldsPart(own(store)))
+    with pytest.raises(errors.ActionError, match="with the part that stands"):
+        settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-7")
+    with pytest.raises(errors.ActionError, match="Name R-7 as its reference"):
+        settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-9", part="20.00")
+    first = settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-7", part="20.00")
+    second = settle(
+        store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-7", part="20", actor=store.other_lead
+    )
+
+    assert (first.state, second.state) == ("escalated", "completed")
+    assert drive.case(case_id).amount_minor == 2000
+
+
+def test_what_the_receiver_does_not_know_when_asked_is_for_people_to_find(store: Store) -> None:
+    case_id = lose(store, Forgetful, word="lose")
+
+    for lead in (store.lead, store.other_lead):
+        done = settle(store, case_id, Finding.NOT_APPLIED, Forgetful(own(store)), actor=lead)
+
+    assert done.state == "failed"
+    kinds = [one.kind for one in cases.view(case_id, actor=store.lead).events]
+    assert kinds.count("looked_up") == 2
+
+
+@pytest.mark.parametrize("part", ["twenty", "20,00", "1e1"])
+def test_a_part_that_is_no_amount_is_said_to_be_none(store: Store, part: str) -> None:
+    case_id = lose(store, Forgetful, word="lose")
+
+    with pytest.raises(errors.Incomplete, match=r"such as 49\.90"):
+        settle(store, case_id, Finding.APPLIED, Forgetful(own(store)), part=part)
 
 
 def test_a_worker_looks_up_what_is_in_doubt_by_itself(store: Store) -> None:

@@ -23,16 +23,16 @@ escalated/review > pending/apply, pending/propose, completed/review, needs_infor
 needs_information/review > pending/propose, escalated/review, cancelled/review
 completed/review > waiting_for_review/review
 failed/propose > pending/propose, completed/review
-pending/apply > processing/apply, waiting_for_review/review, cancelled/apply
-retrying/apply > processing/apply, escalated/apply
+pending/apply > processing/apply, waiting_for_review/review, cancelled/apply, pending/undo
+retrying/apply > processing/apply, escalated/apply, waiting_for_review/review, cancelled/apply, pending/undo
 processing/apply > completed/apply, retrying/apply, failed/apply, escalated/apply, pending/apply
-failed/apply > pending/apply, completed/review
-escalated/apply > completed/apply, failed/apply, pending/apply, pending/undo
-completed/apply > pending/undo
+failed/apply > pending/apply, completed/review, escalated/apply
+escalated/apply > completed/apply, failed/apply, pending/apply, pending/undo, escalated/apply
+completed/apply > pending/undo, escalated/apply
 pending/undo > processing/undo
 retrying/undo > processing/undo, escalated/undo
 processing/undo > rolled_back/undo, retrying/undo, escalated/undo, pending/undo
-escalated/undo > pending/undo, rolled_back/undo, completed/apply
+escalated/undo > pending/undo, rolled_back/undo, completed/apply, escalated/undo
 """
 
 

@@ -53,7 +53,7 @@ def send(receiver: Receiver, **changes: Any) -> Ran:
         **{
             "case_id": uuid4(), "epoch": 3, "attempt_id": uuid4(), "effect_id": uuid4(), "kind": "apply",
             "receiver": "there", "key": KEY, "payload": PAYLOAD, "tries": 10, "earlier_unknown": False,
-            "send_before": now + timedelta(hours=20), "signed_at": now, **changes,
+            "send_before": now + timedelta(hours=20), "horizon": None, "signed_at": now, **changes,
         }
     )  # fmt: skip
     return executor.send(work, receivers={"there": receiver}, limits=Limits(3, 10, 5, 500), rng=Random(1))
@@ -91,7 +91,8 @@ def test_what_the_receiver_does_not_know_stays_in_doubt_and_says_so(
     outcome = send(receiver, **how).outcome
 
     assert isinstance(outcome, InDoubt)
-    assert outcome.reason.endswith("Asked for its key, the receiver did not know it; it may still be under way.")
+    said = "Asked for its key, the receiver did not know it; it may still be under way. "
+    assert outcome.reason.endswith(said + "Look up there whether it was applied.")
     assert receiver.looked_up == 1
 
 
@@ -102,8 +103,11 @@ def _cannot() -> Receipt | None:
 @pytest.mark.parametrize(
     ("find", "said"),
     [
-        (_cannot, "It could not be looked up there by its key: the line broke."),
-        (lambda: Receipt("other", "R-2"), "Asked for its key, the receiver named another."),
+        (_cannot, "It could not be looked up there by its key: the line broke. Look up there whether it was applied."),
+        (
+            lambda: Receipt("other", "R-2"),
+            "Asked for its key, the receiver named another. Look up there whether it was applied.",
+        ),
         (
             lambda: Receipt(KEY, "R-1"),
             "Asked for its key, the receiver holds an amount that it does not name of 50.00 EUR as R-1.",

@@ -739,7 +739,7 @@ def _expected(walk: Sequence[Way]) -> tuple[int, Counter[str]] | None:
     for i, (verb, source, target, _, _) in enumerate(walk):
         if target.state in (State.COMPLETED, State.CANCELLED) and source is not None and source.step is not Step.UNDO:
             closing = i
-        if verb is Verb.REOPEN:
+        if verb is Verb.REOPEN or (verb is Verb.QUESTION and target.step is Step.APPLY):
             closing = None
     if closing is None:
         return None

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from core import cli, installation, prompts
+from core import admission, cli, clock, installation, moves, prompts, standing
+from core.breaker import Signal
+from core.outcomes import Category
+from storage import database
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Forgetful, lose
@@ -46,6 +49,20 @@ def test_a_reason_without_a_full_stop_runs_into_nothing_and_an_open_lane_is_said
     assert "was paused already, by Lead: Stock-taking. Your reason" in run("lane", "pause", "ledger", *how)[1]
 
 
+def test_a_lane_that_stopped_says_when_it_tries_again(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    stop = Signal(drive.submit(sqlite_store).case_id, Category.CONFIGURATION, "401", stops=True)
+    with database.transaction() as session:
+        admission.tell(session, {"model": [stop]}, broken={}, actor=moves.SYSTEM, now=clock.now())
+    (until,) = [one.until for one in standing.of_lanes(sqlite_store.settings) if one.name == "model"]
+
+    shown = run("lane", "list")[1]
+
+    assert until is not None
+    assert f"when the lane is resumed. Cases keep their attempts. Next try: {clock.exact(until)}." in shown
+    assert run("lane", "pause", "model", "--as", "lead@test.example", "--reason", "Wait.")[0] == 0
+    assert "Next try" not in run("lane", "list")[1]
+
+
 def test_a_lane_that_is_not_there_is_refused_with_those_that_are(run) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run("lane", "pause", "nowhere", "--as", "lead@test.example", "--reason", "Why.")
 
@@ -61,15 +78,27 @@ def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # t
     assert (doubt["id"], doubt["receiver"], doubt["owner"], doubt["can_resend"]) == (
         str(case_id), "ledger", "a lead", True
     )  # fmt: skip
-    assert "sent once, last answer: " in run("doubt", "list")[1]
+    assert "tried once, last answer: " in run("doubt", "list")[1]
     assert "first finding: nobody yet" in run("doubt", "list")[1]
-    settle = ("settle", str(doubt["case"]), "applied", "--evidence", "R-1 in their list")
-    assert run(*settle, "--as", "lead@test.example", "--reference", "R-1")[0] == 0
-    assert "first finding: applied as R-1, by Lead" in run("doubt", "list")[1]
-    assert "Lead found something else (applied as R-1)" in run(*settle, "--as", "lead2@test.example")[1]
     code, out, _ = run("doubt", "lookup", str(doubt["case"]), "--as", "lead@test.example")
     assert (code, "Taken over as applied." in out) == (0, True)
     assert drive.case(case_id).state == "completed"
+
+
+def test_a_doubt_is_settled_by_two_leads_and_what_the_receiver_holds_needs_none(  # type: ignore[no-untyped-def]
+    run, sqlite_store: Store
+) -> None:
+    lost, held = (lose(sqlite_store, Forgetful, word, word) for word in ("lose", "apply and lose the answer"))
+    first = ("settle", str(drive.case(lost).number), "applied", "--evidence", "R-1 in their list")
+
+    assert run(*first, "--as", "lead@test.example", "--reference", "R-1", "--part", "20.00")[0] == 0
+    assert "first finding: applied in part (20.00 EUR) as R-1, by Lead" in run("doubt", "list")[1]
+    assert (
+        "Lead found something else (applied in part (20.00 EUR) as R-1)" in run(*first, "--as", "lead2@test.example")[1]
+    )
+    second = ("settle", str(drive.case(held).number), "applied", "--evidence", "It is there")
+    assert "Your finding was not needed" in run(*second, "--as", "lead@test.example")[1]
+    assert [drive.case(one).state for one in (lost, held)] == ["escalated", "completed"]
 
 
 def test_a_prompt_is_written_chosen_and_shown(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

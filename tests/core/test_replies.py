@@ -11,7 +11,8 @@ from sqlalchemy import select, text
 from core import acting, actions, cases, clock, effects, errors, installation, reconcile, record, settling, verify
 from core.actions import Verdict
 from core.effects import QUIET
-from core.receivers import Receiver
+from core.outcomes import Answer
+from core.receivers import Receiver, Sending
 from core.receivers.ledger import Ledger
 from core.receivers.mail import Mail
 from core.settings import Settings
@@ -77,6 +78,13 @@ def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offi
         installation.open_(settings, create=True)
         yield Office(populate(settings), server)
         database.use(None)
+
+
+class Spent(Ledger):
+    """Takes nothing back."""
+
+    def undo(self, sending: Sending) -> Answer:
+        return Answer("rejected", detail="it is spent")
 
 
 def place(made: acting.Done) -> str:
@@ -310,7 +318,7 @@ def test_a_rollback_takes_the_money_back_and_corrects_the_reply(office: Office) 
     office.go()
 
     assert [one.sentence for one in shown] == [
-        f"Send a correction to {NORA}.", "Take back 49.90 EUR from store credit."
+        "Take back 49.90 EUR from store credit.", f"Send a correction to {NORA}."
     ]  # fmt: skip
     assert place(made) == "rolled_back/undo applied"
     assert office.subjects() == ["Your refund request", "Correction to our reply"]
@@ -359,6 +367,23 @@ def test_a_correction_in_doubt_is_settled_and_the_rollback_goes_on(
     assert len(effects.standing(cases.view(made.case_id, actor=office.store.lead).effects)) == standing
     assert set(office.ledger.balances().values()) == {0}
     assert len(office.server.letters) == 2
+    office.holds()
+
+
+def test_the_customer_is_told_of_a_rollback_when_the_money_is_back_and_not_before(office: Office) -> None:
+    made = office.approved()
+    office.go()
+    actions.roll_back(made.case_id, "Wrong customer.", actor=office.store.lead)
+    office.go({**installation.receivers(office.settings), "ledger": Spent(office.settings.ledger_store_url)})
+    refused = place(made)
+    told = office.subjects()
+    done = actions.accept(made.case_id, "It is spent.", actor=office.store.lead)
+    office.go()
+
+    assert refused == "escalated/undo applied"
+    assert told == office.subjects() == ["Your refund request"]
+    assert done.message == "Accepted: 49.90 EUR stands applied, and nothing more is sent."
+    assert place(made) == "completed/apply applied"
     office.holds()
 
 

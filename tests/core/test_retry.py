@@ -357,11 +357,8 @@ def test_the_reasons_of_effects_say_what_is_known_and_what_to_do() -> None:
     never_sent = after(outcomes.Answer("not_sent", detail="connection refused"), tries=10)
     refused = after(outcomes.Answer("rejected", detail="amount above balance"))
 
-    assert in_doubt == InDoubt(f"{UNCLEAR} (504); it was the last of ten tries. Look up there whether it was applied.")
-    assert late == InDoubt(
-        f"{UNCLEAR}, and it is too late to send it again: the receiver may have forgotten the key. Look up there "
-        "whether it was applied."
-    )
+    assert in_doubt == InDoubt(f"{UNCLEAR} (504); it was the last of ten tries.")
+    assert late == InDoubt(f"{UNCLEAR}, and it is too late to send it again: the receiver may have forgotten the key.")
     assert never_sent == Refused(
         "The receiver could not be reached (connection refused); it was the last of ten tries. Nothing was sent."
     )
@@ -382,7 +379,7 @@ def test_what_is_pending_is_asked_about_until_the_key_may_be_forgotten() -> None
     )
     assert too_late == InDoubt(
         "The receiver has taken this and is not done with it yet (202), and it is too late to send it again: the "
-        "receiver may have forgotten the key. Look up there whether it was applied."
+        "receiver may have forgotten the key."
     )
 
 
@@ -390,7 +387,8 @@ def test_a_part_that_was_applied_is_told_with_both_amounts() -> None:
     outcome = after(outcomes.Answer("partial", RECEIPT, detail="20.00 EUR of 50.00 EUR"))
 
     assert outcome == InDoubt(
-        "The receiver applied 20.00 EUR of 50.00 EUR. Settle there what is missing or too much; it is not sent again.",
+        "The receiver applied 20.00 EUR of 50.00 EUR as re_1. Make it whole there, or find that this part is what was "
+        "applied; it is not sent again.",
         final=True,
     )
 

@@ -12,7 +12,7 @@ import streamlit as st
 from sqlmodel import select
 
 import app
-from core import actions, admission, clock, installation, logs, reconcile, subject, submissions, workflow
+from core import actions, clock, installation, logs, reconcile, standing, subject, submissions, workflow
 from core.actions import Verdict
 from core.model import Model
 from storage import database
@@ -78,7 +78,7 @@ def test_no_secret_and_no_masked_field_gets_out(
         assert sum(there.fired.values()) == 3
         assert mail.fired
         reconcile.run(settings=settings, receivers=receivers)
-        lanes = [json.dumps(one.as_json()) for one in admission.standing(settings)]
+        lanes = [json.dumps(one.as_json()) for one in standing.of_lanes(settings)]
     page = _an_error_page(monkeypatch)
     subject.connect(workflow.BUILT_IN)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import actions, admission, cases, claims, clock, subject, verify, workflow
+from core import actions, admission, cases, claims, clock, standing, subject, verify, workflow
 from storage import points
 from tests.conftest import Store
 from tests.core import drive
@@ -96,7 +96,7 @@ def tried(
     """A case for each of these hooks, with these faults at its receiver."""
     for n, hook in enumerate(hooks):
         points.listen(None)
-        if any(one.state == "paused" for one in admission.standing(store.settings)):
+        if any(one.state == "paused" for one in standing.of_lanes(store.settings)):
             admission.resume("http", "The records were compared.", actor=store.lead)
         body = drive.request(orders=[drive.request().orders[0].model_copy(update={"id": f"A-{n}"})])
         there.script = []

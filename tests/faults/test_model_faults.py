@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from core import admission, cases, claims, clock, executor, record, retry, verify
+from core import admission, cases, claims, clock, executor, record, retry, standing, verify
 from core.executor import Limits, ToPropose
 from core.model import Model
 from core.settings import MODEL, Settings
@@ -200,7 +200,7 @@ async def _try(store: Store, fault: Fault, time: Time) -> None:
         if fault.ends == "retrying":
             assert case.tries == (1 if fault.spent else 0)
         assert len(server.requests) == fault.calls, "the fault was met another number of times"
-        lane = next(one for one in admission.standing(settings) if one.name == MODEL)
+        lane = next(one for one in standing.of_lanes(settings) if one.name == MODEL)
         assert lane.state == fault.lane, lane
         if lane.until is not None:
             assert fault.least <= (lane.until - time.now).total_seconds() <= fault.most
@@ -217,7 +217,7 @@ async def _try(store: Store, fault: Fault, time: Time) -> None:
             assert await step(well, model) == 1
             await model.close()
             assert drive.case(made.case_id).state == "waiting_for_review"
-            assert next(one for one in admission.standing(well) if one.name == MODEL).state == "open"
+            assert next(one for one in standing.of_lanes(well) if one.name == MODEL).state == "open"
     assert verify.verify().holds
 
 

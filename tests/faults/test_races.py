@@ -260,7 +260,7 @@ def test_an_approval_taken_back_while_it_leaves_is_undone_and_otherwise_never_le
         state, held = drive.case(case.id).state, booked(ledger, case)
         if told(taken_back):
             outcome, expected = "too late", ("completed", ["apply"])
-        elif "Taken back: nothing was sent." in str(taken_back):
+        elif "Taken back: nothing was applied." in str(taken_back):
             outcome, expected = "taken back", ("waiting_for_review", [])
         else:
             assert "It will be rolled back" in str(taken_back)

@@ -1,7 +1,8 @@
 """People, workers and clocks that do to a real store whatever comes to mind, in an order that Hypothesis chooses.
 
-Everything goes through the functions that pages, command line and worker call. The receiver is the real ledger, so its
-books are the truth that the store's words are compared with: after each step cheaply, at the end by `verify`.
+Everything goes through the functions that pages, command line and worker call. Money goes to the real ledger and
+letters to a box that counts them: these are the truth that the store's words are compared with, after each step
+cheaply, at the end by `verify`.
 """
 
 import sys
@@ -36,13 +37,14 @@ from tests.model import world
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HOLDERS = ("host:1:aa", "host:2:bb")
-ABOUT = ("an order of its own", "an order of many", "no order")
+ABOUT = ("an order of its own", "an order of many", "no order", "a letter")
 VERIFY_EVERY = 10  # Steps.
 CLOCK_STEPS = (
     timedelta(seconds=1),
     timedelta(minutes=2),
     timedelta(hours=2),
     timedelta(hours=21),
+    timedelta(days=3),
     timedelta(days=8),
     timedelta(minutes=-1),
     timedelta(hours=-3),
@@ -65,11 +67,11 @@ HANDS: dict[Place, tuple[str, ...]] = {
     lifecycle.COMPLETED_REVIEW: ("reopen",),
     lifecycle.PENDING_APPLY: ("take_back", "withdraw"),
     lifecycle.PROCESSING_APPLY: ("take_back", "roll_back"),
-    lifecycle.RETRYING_APPLY: ("take_back", "roll_back"),
-    lifecycle.FAILED_APPLY: ("retry", "retry", "take_by_hand"),
-    lifecycle.ESCALATED_APPLY: ("settle", "settle", "roll_back"),
-    lifecycle.COMPLETED_APPLY: ("roll_back",),
-    lifecycle.ESCALATED_UNDO: ("settle", "accept", "accept", "retry"),
+    lifecycle.RETRYING_APPLY: ("take_back", "roll_back", "withdraw"),
+    lifecycle.FAILED_APPLY: ("retry", "retry", "question", "take_by_hand"),
+    lifecycle.ESCALATED_APPLY: ("settle", "settle", "roll_back", "accept", "retry"),
+    lifecycle.COMPLETED_APPLY: ("roll_back", "roll_back", "question"),
+    lifecycle.ESCALATED_UNDO: ("settle", "accept", "accept", "retry", "question"),
 }
 WISHES = (*sorted({wish for wishes in HANDS.values() for wish in wishes}), "leave", "return")
 
@@ -108,6 +110,7 @@ class Machine(RuleBasedStateMachine):
             self.settings = self.store.settings
             self.ledger = Ledger(self.settings.ledger_store_url)
             stack.callback(self.ledger.close)
+            self.letters = world.Letters()
             self._open = stack.pop_all()
         self.watch = claims.Watch()
         self.held: list[Held] = []
@@ -234,7 +237,8 @@ class Machine(RuleBasedStateMachine):
         name = f"A-{next(self.fresh)}" if about == "an order of its own" else "A-0"
         order = drive.request().orders[0].model_copy(update={"id": name} | (SURE if name != "A-0" else {}))
         with self._trying("submit"):
-            body = drive.request(orders=[] if about == "no order" else [order])
+            email = "nora@demo.example" if about == "a letter" else None
+            body = drive.request(orders=[order] if "order of" in about else [], email=email)
             made = drive.submit(self.store, who, body, key=key)
             assert made.duplicate == (made.case_id in self.submitted)
             assert self.submitted.setdefault(made.case_id, made.number) == made.number
@@ -242,8 +246,9 @@ class Machine(RuleBasedStateMachine):
     def _decide(self, case: Case) -> None:
         verdict = self.draw(st.sampled_from([one for one in Verdict if one is not Verdict.APPROVE]))
         who = self._somebody(self.store.reviewer, self.store.lead)
+        reply = self.draw(st.sampled_from(["", "We are sorry."])) if verdict is Verdict.REJECT else ""
         with self._trying(verdict):
-            done = actions.decide(case.id, verdict, actor=who, settings=self.settings, note="Because.")
+            done = actions.decide(case.id, verdict, actor=who, settings=self.settings, note="Because.", reply=reply)
             self.told.append(done)
 
     def _approve(self, case: Case) -> None:
@@ -307,7 +312,7 @@ class Machine(RuleBasedStateMachine):
         """Leads look up what the receiver has, once nothing can be on its way to it any more, and say so."""
         self.held = [one for one in self.held if one.ran is not None or one.work.case_id != case.id]
         doubtful = [one for one in self._effects() if one.case_id == case.id and one.state == "in_doubt"]
-        is_there = any(self.ledger.find(key=one.key) for one in doubtful)
+        is_there = any(self.letters.sent[one.key] or self.ledger.find(key=one.key) for one in doubtful)
         truth = Finding.APPLIED if is_there else Finding.NOT_APPLIED
         finding = self.draw(st.sampled_from([truth, truth, Finding.RESEND]))
         one, other = self.store.lead, self.store.other_lead
@@ -315,6 +320,11 @@ class Machine(RuleBasedStateMachine):
         for who in who_looks[self.draw(st.sampled_from(["both", *who_looks]))]:
             with self._trying("settle"):
                 self.told.append(settling.settle(case.id, finding, "I looked it up.", actor=who))
+
+    def _question(self, case: Case) -> None:
+        who = self._somebody(self.store.lead, self.store.other_lead)
+        with self._trying("question"):
+            self.told.append(settling.question(case.id, "I am not sure.", actor=who))
 
     def _leave(self, _: Case, active: bool = False) -> None:
         few = {who.name: who for who in (self.store.submitter, self.store.reviewer, self.store.other_lead)}
@@ -342,10 +352,16 @@ class Machine(RuleBasedStateMachine):
     def _compare_with_the_books(self) -> None:
         """What is said of each case is what the receiver did; the names are those of the protocol's predicates."""
         books, moved = self.ledger.by_key(), Counter[tuple[UUID, str]]()
+        live = {one.key for one in self._effects() if one.state != "void"}  # A key that never left is used again.
         for effect in self._effects():
+            known = effect.state not in ("sending", "in_doubt") and (effect.state != "void" or effect.key not in live)
+            if effect.message and known:
+                arrived = self.letters.sent[effect.key]
+                assert arrived == (effect.state == "applied"), f"a letter is {effect.state} and came {arrived} times"
             if effect.key in books and effect.state != "void":
                 moved[effect.case_id, effect.kind] += 1
         assert sum(moved.values()) == len(books), "the ledger has a transfer that no effect of ours is for"
+        assert max(self.letters.sent.values(), default=0) <= 1, "the customer got a letter twice"
         for case in self.cases.values():
             credited, taken_back = moved[case.id, "apply"], moved[case.id, "undo"]
             said = f"case {case.number} is {case.state} ({case.outcome}), {credited} credited, {taken_back} taken back"
@@ -354,7 +370,8 @@ class Machine(RuleBasedStateMachine):
             if case.state == State.COMPLETED and case.outcome == "applied":
                 assert (credited, taken_back) == (1, 0), f"says completed: {said}"
             elif case.state == State.ROLLED_BACK:
-                assert (credited, taken_back) == (1, 1), f"says rolled back: {said}"
+                was = 1 if case.outcome == "applied" else 0  # Of a reply alone there is only a correction.
+                assert (credited, taken_back) == (was, was), f"says rolled back: {said}"
             elif case.state in (State.FAILED, *ENDED):
                 assert credited == 0, f"says that nothing was applied: {said}"
 
@@ -490,7 +507,8 @@ class Machine(RuleBasedStateMachine):
         is_well = isinstance(one.work, ToPropose) or word == "apply"
         silent = not is_well and self.draw(st.booleans(), label="silent")  # It cannot be asked what it holds.
         receiver = world.Receiver(self.ledger, word, silent=silent)
-        one.ran = drive.run(one.work, self.settings, ask, {"ledger": receiver})
+        mail = world.Mail(self.letters, word)
+        one.ran = drive.run(one.work, self.settings, ask, {"ledger": receiver, "mail": mail})
 
     def _record(self, those: Sequence[Held], *, again: bool = False) -> None:
         if not those:

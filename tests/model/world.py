@@ -1,6 +1,7 @@
 """What surrounds the store: a clock that is set at will, models and receivers that answer every kind of thing."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -11,8 +12,9 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from core import clock
-from core.outcomes import Answer, Kind
+from core.outcomes import Answer, Kind, Receipt
 from core.receivers import Sending
+from core.workflow import Reversibility
 from tests.core import drive
 
 # --- Models ---------------------------------------------------------------------------------------------------------
@@ -64,6 +66,31 @@ class Receiver(drive.Scripted):
             case "knows other contents":
                 return Answer("broken", detail="other contents")
         return super()._answer(real, sending)
+
+
+class Letters:
+    """A mail server that looks at no key: what is sent twice arrives twice."""
+
+    def __init__(self) -> None:
+        self.sent = Counter[str]()
+
+    def apply(self, sending: Sending) -> Answer:
+        self.sent[sending.key] += 1
+        return Answer("applied", receipt=Receipt(sending.key, f"M-{sending.key}"))
+
+    undo = apply
+
+
+class Mail(Receiver):
+    """The way to it; nobody can ask it what it was given."""
+
+    name = "mail"
+    reversibility = Reversibility.IRREVERSIBLE
+    keeps_keys = False
+    find = None  # type: ignore[assignment]
+
+    def __init__(self, letters: Letters, word: str) -> None:
+        super().__init__(letters, word)  # type: ignore[arg-type]
 
 
 # --- Days -----------------------------------------------------------------------------------------------------------

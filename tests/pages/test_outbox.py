@@ -9,9 +9,10 @@ from pydantic import SecretStr
 from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
-from core import actions, cases, installation, outbox
+from core import actions, cases, installation, outbox, settling, telling
 from core.actions import Verdict
 from core.receivers.ledger import Ledger
+from core.settling import Finding
 from pages.parts import access, paging
 from storage import database
 from storage.tables import Receipt
@@ -191,6 +192,29 @@ def test_what_a_mail_server_was_given_is_settled_by_people_and_no_look_up_is_off
 
     assert "case.settle" in offered
     assert not [one for one in offered if "look_up" in one]
+    by_hand = "The mail server cannot be asked what it was given: look into its records, or ask who should have it."
+    seen = cases.view(cases.resolve(number), actor=lead)
+    for shown in (words(visit("case", lead, case=number)), telling.as_text(seen, mailing[0].settings)):
+        assert f"{by_hand} 49.90 EUR that was applied before stands." in shown
+    assert by_hand in words(visit("integrations", lead))
+
+
+def test_the_outbox_tells_what_was_not_sent_and_what_people_found_sent(
+    visit: Visit, mailing: tuple[Store, MailServer]
+) -> None:
+    store = mailing[0]
+    case_id = cases.resolve(decide_into(Fault.DROP_BEFORE_REPLY, mailing))
+    for who in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "She says that she has it.", actor=who)
+    once = replace(store, settings=store.settings.model_copy(update={"effect_attempts": 1, "mail_port": 1}))
+    decide(once)
+
+    shown = words(visit("outbox", store.lead))
+
+    assert "found sent by Lead and Lead2." in shown
+    assert "settled:" not in shown
+    assert "Could not be sent" in shown
+    assert "Refused" not in shown
 
 
 def test_the_outbox_turns_its_pages(

@@ -1,5 +1,6 @@
 """Inbox, case, submit, cases and rollback: what each shows, its empty states, its guards, its actions."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import get_args, get_type_hints
@@ -7,17 +8,32 @@ from typing import get_args, get_type_hints
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import actions, admission, cases, claims, clock, effects, errors, lifecycle, outcomes, people, record
+from core import (
+    actions,
+    admission,
+    cases,
+    claims,
+    clock,
+    effects,
+    errors,
+    lifecycle,
+    outcomes,
+    people,
+    record,
+    settling,
+    story,
+)
 from core.actions import Verdict
 from core.lifecycle import State
 from core.outcomes import Answer, Kind
 from core.permissions import Role, Who
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
-from pages.parts import access, timeline
+from core.settling import Finding
+from pages.parts import access
 from tests.conftest import Store
 from tests.core import drive
-from tests.core.test_doubts import Away
+from tests.core.test_doubts import Away, Deaf, lose
 from tests.pages.conftest import Visit, words
 
 ROLES = ("submitter", "reviewer", "lead", "administrator", "auditor")
@@ -137,9 +153,9 @@ def test_every_event_and_every_ending_of_an_attempt_has_words_of_its_own() -> No
     ours = {"open", "lost", "bug", "not_asked", "withheld"}
     answers = set(get_args(get_type_hints(outcomes.Answer)["kind"]))
 
-    assert {str(verb) for verb in lifecycle.Verb} - timeline._HIDDEN <= set(timeline._WORDS)
-    assert notes | acts <= set(timeline._WORDS)
-    assert {str(kind) for kind in outcomes.Kind} | answers | ours <= set(timeline._ENDS)
+    assert {str(verb) for verb in lifecycle.Verb} - story.HIDDEN <= set(story.WORDS)
+    assert notes | acts <= set(story.WORDS)
+    assert {str(kind) for kind in outcomes.Kind} | answers | ours <= set(story.ENDS)
 
 
 def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
@@ -184,18 +200,71 @@ def test_the_story_of_a_rollback_that_was_wished_before_the_outcome_is_told(
         assert line in shown, line
 
 
-def test_what_could_not_be_sent_is_not_told_as_a_refusal(
+def test_what_could_not_be_sent_is_not_told_as_a_refusal_nor_as_sent(
     visit: Visit, sqlite_store: Store, approved: Callable[..., int]
 ) -> None:
     number = approved()
-    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
-    drive.until_idle(settings, receivers={"ledger": Away(Ledger(settings.ledger_store_url))})
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 2})
+    receivers = {"ledger": Away(Ledger(settings.ledger_store_url))}
+    for minutes in (0, 1):
+        drive.until_idle(settings, receivers=receivers, now=clock.now() + timedelta(minutes=minutes))
 
-    shown = words(visit("case", sqlite_store.lead, case=number))
+    at = visit("case", sqlite_store.lead, case=number)
 
+    shown = words(at)
     assert view(sqlite_store, number).case.state == State.FAILED
     assert "It could not be sent" in shown
-    assert "Refused by the receiver" not in shown
+    assert "2 times; nothing reached the receiver" in shown
+    assert effect_badges(at) == ["Could not be sent"]
+    assert "Refused" not in shown
+    assert "with the same key</dd>" not in shown
+
+
+def test_sent_counts_only_what_left(visit: Visit, sqlite_store: Store, approved: Callable[..., int]) -> None:
+    number, settings = approved(), sqlite_store.settings
+    ledger = Ledger(settings.ledger_store_url)
+    drive.until_idle(settings, receivers={"ledger": Away(ledger)})
+    drive.until_idle(settings, receivers={"ledger": ledger}, now=clock.now() + timedelta(minutes=1))
+
+    at = visit("case", sqlite_store.lead, case=number)
+
+    assert effect_badges(at) == ["Applied"]
+    assert "2 times with the same key; what reached the receiver: 1" in words(at)
+
+
+def test_what_two_people_found_applied_does_not_look_like_the_receivers_own_receipt(
+    visit: Visit, sqlite_store: Store
+) -> None:
+    named, nameless = (lose(sqlite_store, Deaf, name=name) for name in "ab")
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        settling.settle(named, Finding.APPLIED, "I see it.", actor=who, reference="R-1")
+        settling.settle(nameless, Finding.APPLIED, "I see it.", actor=who)
+
+    first, second = (words(visit("case", sqlite_store.lead, case=case_id)) for case_id in (named, nameless))
+
+    assert "none of the receiver&#x27;s: found applied by Lead and Lead2" in first
+    assert "Reference they name" in first
+    assert "R-1" in first
+    assert "none, so nothing can be taken back there from here" in second
+    assert "settled:" not in second
+    assert "Confirmed" not in first + second
+
+
+def test_a_part_that_two_people_found_applied_is_told_beside_the_whole(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Deaf)
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "I see it.", actor=who, reference="R-1", part_minor=2000)
+
+    assert "20.00 EUR, a part of 49.90 EUR" in words(visit("case", sqlite_store.lead, case=case_id))
+
+
+def test_what_two_people_found_not_applied_was_not_refused(visit: Visit, sqlite_store: Store) -> None:
+    case_id = lose(sqlite_store, Deaf)
+    later = clock.now() + effects.QUIET
+    for who in (sqlite_store.lead, sqlite_store.other_lead):
+        settling.settle(case_id, Finding.NOT_APPLIED, "Not in their list.", actor=who, now=later)
+
+    assert effect_badges(visit("case", sqlite_store.lead, case=case_id)) == ["Found not applied"]
 
 
 def test_a_case_of_somebody_else_reads_like_no_case(
@@ -268,6 +337,7 @@ def test_what_waits_for_a_lane_is_not_said_to_leave(
     shown = words(visit("case", sqlite_store.reviewer, case=number))
 
     assert "Waits: the lane to the ledger is paused" in shown
+    assert "Paused by Lead: Stock-taking. A lead resumes it." in shown.split("What happened")[-1]
     assert "Leaving now" not in shown
 
 
@@ -319,6 +389,38 @@ def test_two_leads_settle_an_effect_in_doubt(
         at.button(key=f"panel.settle.{number}.confirm").click().run()
 
     assert (view(sqlite_store, number).case.state, view(sqlite_store, number).case.step) == ("failed", "apply")
+
+
+def test_two_leads_settle_a_part_and_one_of_them_questions_it_later(
+    visit: Visit, sqlite_store: Store, waiting: Callable[..., int]
+) -> None:
+    number = waiting()
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    actions.decide(view(sqlite_store, number).case.id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=settings)
+    drive.until_idle(settings, receivers={"ledger": _Silent()})
+    lead, other = sqlite_store.lead, sqlite_store.other_lead
+
+    for who, part in ((lead, "60 euros"), (lead, "20.00"), (other, "20")):
+        at = visit("case", who, case=number)
+        at.button(key="case.settle").click().run()
+        at.radio(key=f"panel.settle.{number}.choice").set_value("applied")
+        at.text_area(key=f"panel.settle.{number}.text").set_value("R-3 is of 20.00.")
+        at.text_input(key=f"panel.settle.{number}.reference").set_value("R-3")
+        at.text_input(key=f"panel.settle.{number}.part").set_value(part)
+        at.button(key=f"panel.settle.{number}.confirm").click().run()
+        if part == "60 euros":
+            assert "write the amount with digits" in words(at)
+
+    settled = view(sqlite_store, number).case
+    assert (settled.state, settled.amount_minor) == ("completed", 2000)
+    assert "case.question" not in {one.key for one in visit("case", sqlite_store.reviewer, case=number).button}
+    at = visit("case", lead, case=number)
+    assert "20.00 EUR of 49.90 EUR was applied" in words(at)
+    at.button(key="case.question").click().run()
+    at.text_area(key=f"panel.question.{number}.text").set_value("R-3 is gone.")
+    at.button(key=f"panel.question.{number}.confirm").click().run()
+    assert "A lead questions what became of it: R-3 is gone." in words(visit("case", lead, case=number))
+    assert view(sqlite_store, number).case.state == "escalated"
 
 
 # --- Submit ---------------------------------------------------------------------------------------------------------
@@ -543,6 +645,12 @@ class _Silent(Ledger):
 
 def view(store: Store, number: int) -> cases.View:
     return cases.view(cases.resolve(number), actor=store.lead)
+
+
+def effect_badges(at: AppTest) -> list[str]:
+    """What the page says of each effect, in a word or two."""
+    below = words(at).split("\nWhat was sent\n")[1].split("\nRequest\n")[0]
+    return list(dict.fromkeys(re.findall(r"-badge\[:material/\w+: ([^\]]+)\]", below)))
 
 
 def applied(store: Store, waiting: Callable[..., int]) -> int:

@@ -416,8 +416,10 @@ def test_a_receiver_that_is_down_was_sent_nothing_and_gets_it_when_it_is_back(
 def test_a_receiver_that_stays_down_costs_no_tries_and_past_the_horizon_people_are_asked(
     sqlite_store: Store, there: FaultyReceiver
 ) -> None:
+    there.script = ["drop the line"]
+    world = World(sqlite_store, there, attempts=3).go()
     there.down()
-    world = World(sqlite_store, there, attempts=3).go(6)
+    world.go(6)
     waiting = world.place
     _past_its_horizon(world)
     world.be_due()
@@ -433,6 +435,25 @@ def test_a_receiver_that_stays_down_costs_no_tries_and_past_the_horizon_people_a
     assert "may have forgotten the key" in world.reason
     assert "could not be looked up" in world.reason
     assert there.applied() == {}
+    assert world.holds()
+
+
+def test_what_never_arrived_waits_for_its_receiver_beyond_the_horizon_of_its_first_try(
+    store: Store, there: FaultyReceiver
+) -> None:
+    there.script = ["401"] * 3
+    world = World(store, there, attempts=3).go(3)
+    with database.reading() as session:
+        (waiting,) = effect_rows.of_case(session, case_id=world.case_id)
+    far = clock.now() + timedelta(days=3)
+    late = claims.claim(
+        holder=drive.HOLDER, lane="http", limit=5, settings=world.settings, now=far, too_late=True
+    )  # fmt: skip
+    world.go()
+
+    assert (waiting.state, waiting.attempts, waiting.send_before, late) == ("sending", 3, None, [])
+    assert world.place == "completed/apply"
+    assert there.applied()[waiting.key].times == 1
     assert world.holds()
 
 
@@ -472,6 +493,6 @@ def test_a_part_goes_to_a_person_with_both_amounts(sqlite_store: Store, there: F
     world = World(sqlite_store, there).go(3)
 
     assert world.place == "escalated/apply"
-    assert "The receiver applied 19.96 EUR of 49.90 EUR." in world.reason
+    assert "The receiver applied 19.96 EUR of 49.90 EUR as R-" in world.reason
     assert [one.path for one in there.came] == ["/apply"]
     assert world.holds()

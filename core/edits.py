@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core import cases
-from pages.parts import choices
+from core import cases, choices
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ reads in place of each value."""
 from collections.abc import Mapping
 from typing import Any
 
-from core import cases, money
+from core import cases, money, wording
 from core.workflows import refunds
-from pages.parts import badges, request
 
 
 def of(seen: cases.View) -> dict[str, dict[str, str]]:
@@ -17,7 +16,7 @@ def of(seen: cases.View) -> dict[str, dict[str, str]]:
     found = {refunds.STORE_CREDIT: "Store credit"}
     for order in asked.orders:
         for payment in order.payments:
-            method = badges.words(payment.method) if payment.method else "Payment"
+            method = wording.name(payment.method) if payment.method else "Payment"
             paid = f", {money.show(payment.amount_minor, order.currency)}" if payment.amount_minor is not None else ""
             name = next(key for key in refunds.destinations(asked) if key.endswith(f"{order.id}/{payment.id}"))
             found[name] = f"{method} {payment.id} of order {order.id}{paid}"
@@ -32,4 +31,4 @@ def words(seen: cases.View, name: str, values: Mapping[str, Any]) -> str:
         return "; ".join(labels.get(one, str(one)) for one in value)
     if isinstance(value, str) and value in labels:
         return labels[value]
-    return request.value_words(seen.kind.Proposal, name, value, values.get("currency"))
+    return wording.value(seen.kind.Proposal, name, value, values.get("currency"))
