@@ -12,14 +12,12 @@ def of(seen: cases.View) -> dict[str, dict[str, str]]:
     """Per field: the values it may have, and what each is called."""
     if not isinstance(seen.kind, refunds.Refunds):
         return {}
-    asked = seen.submission.request
     found = {refunds.STORE_CREDIT: "Store credit"}
-    for order in asked.orders:
+    for order in seen.submission.request.orders:
         for payment in order.payments:
             method = wording.name(payment.method) if payment.method else "Payment"
             paid = f", {money.show(payment.amount_minor, order.currency)}" if payment.amount_minor is not None else ""
-            name = next(key for key in refunds.destinations(asked) if key.endswith(f"{order.id}/{payment.id}"))
-            found[name] = f"{method} {payment.id} of order {order.id}{paid}"
+            found[refunds.destination(order, payment)] = f"{method} {payment.id} of order {order.id}{paid}"
     clauses = {name: f"{name} · {title}" for name, title in refunds.CLAUSES.items()}
     return {"destination": found, "clauses": clauses}
 
