@@ -250,34 +250,45 @@ def pause(name: str, reason: str, *, actor: Who, now: datetime | None = None) ->
     a sentence. Raises `Forbidden`, `NotFound`, `Incomplete`."""
     reason, moment = acting.words(reason, "reason", 500), now or clock.now()
     values = {"paused_at": moment, "paused_by": actor.id, "paused_reason": reason}
-    return _by_hand(name, "lane_paused", reason, values, actor, moment)
+    with database.transaction() as session:
+        said = _paused(session, _to_run(session, name, actor))
+        _by_hand(session, "lane_paused", name, values, actor, reason, moment)
+        return said
 
 
 def resume(name: str, reason: str, *, actor: Who, now: datetime | None = None) -> str:
     """Let a paused lane out again; one that stopped by itself sends its next probe at once. An open one stays as it
     is, and nothing is written. Returns and raises as `pause`."""
     reason, moment = acting.words(reason, "reason", 500), now or clock.now()
-    values = {"paused_at": None, "paused_by": None, "paused_reason": None}
-    return _by_hand(name, "lane_resumed", reason, values, actor, moment)
-
-
-def _by_hand(name: str, kind: str, reason: str, values: Mapping[str, Any], actor: Who, now: datetime) -> str:
+    values: dict[str, Any] = {"paused_at": None, "paused_by": None, "paused_reason": None}
     with database.transaction() as session:
-        people.allow(people.fresh(session, actor), Act.RUN_LANES)
-        row = lanes.get(session, name=name, lock=True)
-        if row is None:
-            raise errors.NotFound(
-                f"There is no lane called {name}; there is {', '.join(one.name for one in lanes.every(session))}."
-            )
-        if kind == "lane_resumed" and row.stopped_at is None and row.paused_at is None:
+        row = _to_run(session, name, actor)
+        if row.stopped_at is None and row.paused_at is None:
             return f"The lane {name} is open: there was nothing to resume."
-        said = _paused(session, row) if kind == "lane_paused" else _resumed(row)
-        if kind == "lane_resumed" and row.stopped_at is not None:
-            values = {**values, "until": now, "probe": None, "probe_until": None}
-        lanes.change(session, name=name, values=values)
-        note = _act(session, kind, name, acting.by(actor), actor.id, reason, now)
-        moves.note(session, [note], now=now)
+        said = _resumed(row)
+        if row.stopped_at is not None:
+            values |= {"until": moment, "probe": None, "probe_until": None}
+        _by_hand(session, "lane_resumed", name, values, actor, reason, moment)
         return said
+
+
+def _to_run(session: Session, name: str, actor: Who) -> Lane:
+    """The lane, locked, if there is one and this person may pause and resume it."""
+    people.allow(people.fresh(session, actor), Act.RUN_LANES)
+    row = lanes.get(session, name=name, lock=True)
+    if row is None:
+        raise errors.NotFound(
+            f"There is no lane called {name}; there is {', '.join(one.name for one in lanes.every(session))}."
+        )
+    return row
+
+
+def _by_hand(
+    session: Session, kind: str, name: str, values: Mapping[str, Any], actor: Who, reason: str, now: datetime
+) -> None:
+    lanes.change(session, name=name, values=values)
+    note = _act(session, kind, name, acting.by(actor), actor.id, reason, now)
+    moves.note(session, [note], now=now)
 
 
 def _paused(session: Session, row: Lane) -> str:

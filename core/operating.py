@@ -61,11 +61,11 @@ def doubt_list(as_json: Json = False) -> None:
         elif not found:
             print("Of every effect that was sent it is known what became of it.")
         for one in [] if as_json else found:
-            print(f"case {one.number}  {one.kind} at {one.receiver} since {one.since:%F %T} UTC  {one.amount}")
+            print(f"case {one.number}  {one.kind} at {one.receiver} since {clock.exact(one.since)}  {one.amount}")
             print(f"    {one.reason}")
             print(f"    key {one.key}, tried {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
             if one.state == "sending":
-                again = f"at {one.next_try:%F %T} UTC" if one.next_try else "as soon as it can"
+                again = f"at {clock.exact(one.next_try)}" if one.next_try else "as soon as it can"
                 print(f"    not clear yet: a worker sends it again with the same key, {again}")
                 continue
             print(f"    first finding: {one.first_finding or 'nobody yet; two leads must find the same'}")

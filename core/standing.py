@@ -1,10 +1,10 @@
 """How lanes stand, in words for people: what is stopped or paused, since when, why, what to do, and what kept them shut
 before. What goes out is decided in `admission`; nothing here changes anything."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from sqlmodel import Session
@@ -12,10 +12,10 @@ from sqlmodel import Session
 from core import admission, clock, lines, naming, outage, people, subject, wording
 from core.outcomes import Category
 from core.permissions import Act, Who, may
-from core.settings import FALLBACK, HTTP, MODEL, Settings
+from core.settings import FALLBACK, HTTP, MAIL, MODEL, Settings
 from storage import database, events, lanes
 from storage import people as people_rows
-from storage.tables import Lane
+from storage.tables import Event, Lane, LaneAct
 
 _CHANGES: Final = {"lane_stopped": "stopped", "lane_paused": "paused", "lane_resumed": "resumed"}
 LOOK_BACK: Final = timedelta(hours=1)  # Longer than any call takes.
@@ -43,11 +43,10 @@ def lately(actor: Who, *, limit: int = 20) -> list[Change]:
             return []
         found = [one for kind in _CHANGES for one in events.latest(session, kind=kind, limit=limit)]
         newest = sorted(found, key=lambda one: one.seq, reverse=True)[:limit]
-        acts = lanes.acts(session, ids=[UUID(one.data["act"]) for one in newest if "act" in one.data])
-        names = people_rows.names(session, ids=[one.person_id for one in acts.values() if one.person_id])
+        acts, names = _acts(session, newest)
     changes = []
     for one in newest:
-        act = acts.get(UUID(one.data["act"])) if "act" in one.data else None
+        act = acts.get(one.seq)
         who = names.get(act.person_id, "somebody") if act is not None and act.person_id else ""
         what = "still stopped, for another reason" if "before" in one.data else _CHANGES[one.kind]
         changes.append(Change(one.at, one.data["lane"], what, who, act.why if act else _in_short(one.kind, one.data)))
@@ -79,12 +78,11 @@ def stops(lane: str, *, since: datetime, until: datetime) -> list[Stop]:
             for kind in _CHANGES
             for one in events.of_lane(session, lane=lane, kind=kind, until=until, limit=MOST_STOPS)
         ]
-        acts = lanes.acts(session, ids=[UUID(one.data["act"]) for one in found if "act" in one.data])
-        names = people_rows.names(session, ids=[one.person_id for one in acts.values() if one.person_id])
+        acts, names = _acts(session, found)
     kept: list[Stop] = []
     now_on: dict[str, Stop] = {}
     for event in sorted(found, key=lambda one: one.seq):
-        act = acts.get(UUID(event.data["act"])) if "act" in event.data else None
+        act = acts.get(event.seq)
         what = "stopped" if act is None else "paused"  # What a person resumes was paused; the rest opens by itself.
         before = now_on.pop(what, None)
         if before is not None:
@@ -94,6 +92,14 @@ def stops(lane: str, *, since: datetime, until: datetime) -> list[Stop]:
             now_on[what] = Stop(event.at, None, what, who, act.why if act else _in_short(event.kind, event.data))
     kept += now_on.values()
     return sorted((one for one in kept if one.overlaps(since, until)), key=lambda one: one.since)
+
+
+def _acts(session: Session, found: Iterable[Event]) -> tuple[dict[int, LaneAct], Mapping[UUID, str]]:
+    """Why these lanes were paused or resumed by hand, by the number of the event, and the names of who did it."""
+    ids = {one.seq: UUID(one.data["act"]) for one in found if "act" in one.data}
+    by_id = lanes.acts(session, ids=[*ids.values()])
+    names = people_rows.names(session, ids=[one.person_id for one in by_id.values() if one.person_id])
+    return {seq: by_id[act] for seq, act in ids.items() if act in by_id}, names
 
 
 def _in_short(kind: str, data: Mapping[str, Any]) -> str:
@@ -119,7 +125,7 @@ class Standing:
     """How a lane stands, for people. `why` and `do` are sentences; both empty while it lets everything out."""
 
     name: str
-    state: str  # open, stopped, paused, waiting (new cases wait for the cap), missing
+    state: Literal["open", "stopped", "paused", "waiting"]  # Waiting: new cases do, because the cap is near.
     since: datetime | None
     why: str
     do: str
@@ -335,11 +341,11 @@ _ADDRESS: Final[Mapping[str, str]] = {
     MODEL: "COUNTERSIGN_BASE_URL",
     FALLBACK: "COUNTERSIGN_FALLBACK_BASE_URL",
     HTTP: "COUNTERSIGN_HTTP_URL",
-    "mail": "COUNTERSIGN_MAIL_HOST",
+    MAIL: "COUNTERSIGN_MAIL_HOST",
 }
 _SETTINGS: Final[Mapping[str, str]] = {
     HTTP: "COUNTERSIGN_HTTP_URL, COUNTERSIGN_HTTP_SECRETS or the clock",
-    "mail": "COUNTERSIGN_MAIL_HOST, …_PORT, …_TLS, …_USER, …_PASSWORD or …_FROM",
+    MAIL: "COUNTERSIGN_MAIL_HOST, …_PORT, …_TLS, …_USER, …_PASSWORD or …_FROM",
 }
 
 

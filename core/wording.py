@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -33,6 +34,7 @@ def value(model: type[BaseModel], field: str, found: Any, currency: str | None) 
     return name(words) if words in _choices(model, field) or _OURS.fullmatch(words) else words
 
 
+@cache
 def _choices(model: type[BaseModel], field: str) -> list[str]:
     schema = model.model_json_schema()["properties"].get(field, {})
     options: list[str] = schema.get("enum") or []
