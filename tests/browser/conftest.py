@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -100,38 +101,36 @@ def profile(chromium: Browser, server: Server) -> BrowserContext:
     return chromium.new_context(viewport={"width": 1280, "height": 900}, base_url=server.base, accept_downloads=True)
 
 
-@pytest.fixture
-def visitors(server: Server, profiles: Callable[[str], BrowserContext]) -> Iterator[Visitors]:
-    """A tab for the demo person of this name."""
+@contextmanager
+def tabs(server: Server, profile_of: Callable[[str], BrowserContext]) -> Iterator[Visitors]:
+    """Opens a tab for whoever is named. In the end none may have asked the world outside or met an error."""
     made: list[Visitor] = []
 
     def visitor(name: str) -> Visitor:
-        made.append(Visitor(profiles(name), server.base, name))
+        made.append(Visitor(profile_of(name), server.base, name))
         return made[-1]
 
     yield visitor
-    close_well(made)
+    for one in made:
+        one.close()
+    assert [url for one in made for url in one.outside] == []
+    assert [error for one in made for error in one.errors] == []
+
+
+@pytest.fixture
+def visitors(server: Server, profiles: Callable[[str], BrowserContext]) -> Iterator[Visitors]:
+    """A tab for the demo person of this name."""
+    with tabs(server, profiles) as visitor:
+        yield visitor
 
 
 @pytest.fixture
 def strangers(chromium: Browser, server: Server) -> Iterator[Visitors]:
     """A tab of a profile of its own, in which nobody has signed in yet."""
-    made: list[Visitor] = []
+    with ExitStack() as contexts:
 
-    def visitor(name: str) -> Visitor:
-        made.append(Visitor(profile(chromium, server), server.base, name))
-        return made[-1]
+        def of_nobody(_: str) -> BrowserContext:
+            return contexts.enter_context(profile(chromium, server))
 
-    yield visitor
-    contexts = [one.context for one in made]
-    close_well(made)
-    for context in contexts:
-        context.close()
-
-
-def close_well(made: list[Visitor]) -> None:
-    """Close the tabs, none of which may have asked anything of the world outside or met an error."""
-    for one in made:
-        one.close()
-    assert [url for one in made for url in one.outside] == []
-    assert [error for one in made for error in one.errors] == []
+        with tabs(server, of_nobody) as visitor:
+            yield visitor

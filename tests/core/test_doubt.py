@@ -810,15 +810,25 @@ def test_what_people_settled_wrongly_can_be_questioned_and_settled_anew(store: S
     holds()
 
 
+class Holds(Receiver):
+    """Holds the first effect, as is known by now."""
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "T-1", {"amount_minor": 100, "currency": "EUR"})
+
+
 def test_what_people_found_not_applied_and_the_receiver_holds_is_questioned_and_taken_over(store: Store) -> None:
-    made, go = approved(store, Receiver("unknown", "refused"))
+    receiver = Receiver("unknown", "refused")
+    made, go = approved(store, receiver)
     go()
     both_find(store, made, Finding.NOT_APPLIED)
     settling.question(made.case_id, "Their list shows it.", actor=store.lead)
-    holder = {"two": Repeats()}
-    done = doubts.look_up(made.case_id, actor=store.lead, settings=store.settings, receivers=holder)
+    done = doubts.look_up(made.case_id, actor=store.lead, settings=store.settings, receivers={"two": Holds()})
+    go()
 
-    assert done.message.startswith("Looked up: the receiver two holds T-1")
+    assert done.message == "Looked up: the receiver two holds T-1. Taken over as applied."
+    assert place(made) == "completed/apply"
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2"]
     holds()
 
 

@@ -149,7 +149,7 @@ def test_the_timeline_tells_the_whole_story(visit: Visit, sqlite_store: Store, w
 
 def test_every_event_and_every_ending_of_an_attempt_has_words_of_its_own() -> None:
     notes = {"late", "looked_up", "mismatch", "clock_straightened", "rollback_impossible", "rollback_wanted"}
-    acts = {"settle_first", "refused_act"}
+    acts = {"settle_first", "settle_corrected", "settle_differs", "refused_act", "unsent", "broken"}
     ours = {"open", "lost", "bug", "not_asked", "withheld"}
     answers = set(get_args(get_type_hints(outcomes.Answer)["kind"]))
 
