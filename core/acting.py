@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import audit, clock, errors, moves, outage, people, subject
+from core import audit, clock, errors, moves, outage, people, strict_json, subject
 from core.effects import may_have_arrived
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
@@ -236,7 +236,7 @@ def words(text: str, what: str, longest: int) -> str:
         raise errors.Incomplete(missing, {"note": missing})
     if len(text) > longest:
         raise errors.Incomplete(f"The {what} has {len(text):,} characters; at most {longest:,} are kept.")
-    if "\x00" in text or any(0xD800 <= ord(sign) <= 0xDFFF for sign in text):
+    if not strict_json.is_storable(text):
         raise errors.Incomplete(f"The {what} holds characters that cannot be stored (NUL or half a character).")
     return text
 

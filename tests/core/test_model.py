@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from core import model, settings, wire, workflow
+from core import model, provider, settings, wire, workflow
 from core.model import Model
 from core.outcomes import Category, Kind, Reply, Usage
 from core.settings import BUILTIN
@@ -226,7 +226,7 @@ class Lax(BaseModel):
     "content", ['{"amount_minor": "5"}', '{"amount_minor": 5.0}', '{"amount_minor": 5, "more": 1}']
 )
 def test_an_answer_is_read_strictly_whatever_the_workflow_says(content: str) -> None:
-    reply = model.reply_of(json.dumps(completion(content)).encode(), {}, Lax, now=NOW)
+    reply = provider.reply_of(json.dumps(completion(content)).encode(), {}, Lax, now=NOW)
 
     assert reply.kind is Kind.INVALID
 
@@ -282,7 +282,7 @@ def test_what_is_no_chat_completion_is_never_taken_for_one(ask: Asks, play: Play
 
 
 def test_an_answer_with_bytes_that_are_no_text_is_invalid() -> None:
-    reply = model.reply_of(b'{"a": "\xff\xfe"}', {}, Verdict, now=NOW)
+    reply = provider.reply_of(b'{"a": "\xff\xfe"}', {}, Verdict, now=NOW)
 
     assert (reply.kind, reply.detail) == (Kind.INVALID, "answer is not UTF-8")
 
@@ -408,7 +408,7 @@ def test_no_wait_header_raises_or_leaves_the_bounds(value: str) -> None:
     ],
 )
 def test_only_what_was_refused_before_any_work_is_free(status: int, is_free: bool) -> None:
-    assert model.refusal_of(status, {}, b"{}", now=NOW).is_free is is_free
+    assert provider.refusal_of(status, {}, b"{}", now=NOW).is_free is is_free
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -671,7 +671,7 @@ USAGES: list[tuple[object, Usage | None]] = [
 def test_a_usage_is_booked_where_it_can_be_true_and_a_lie_never_makes_it_cheaper(
     said: object, booked: Usage | None
 ) -> None:
-    assert model.usage_of(said) == booked
+    assert provider.usage_of(said) == booked
 
 
 counts = st.one_of(st.integers(-3, 12), st.none(), st.booleans(), st.text(max_size=2), st.floats(allow_nan=True))
@@ -689,7 +689,7 @@ groups = st.one_of(
     )
 )
 def test_the_buckets_of_any_usage_are_disjoint_and_add_up(said: dict[str, Any]) -> None:
-    booked = model.usage_of(said)
+    booked = provider.usage_of(said)
 
     if booked is not None:
         assert min(vars(booked).values()) >= 0
@@ -714,8 +714,8 @@ json_values = st.recursive(
     json_values.map(lambda content: json.dumps(completion(content)).encode()),
 ))  # fmt: skip
 def test_no_bytes_of_an_answer_raise_or_pass_for_a_verdict(body: bytes) -> None:
-    good = model.reply_of(body, {}, Verdict, now=NOW)
-    bad = model.refusal_of(400, {}, body, now=NOW)
+    good = provider.reply_of(body, {}, Verdict, now=NOW)
+    bad = provider.refusal_of(400, {}, body, now=NOW)
 
     assert Kind.OK not in (good.kind, bad.kind)
     assert None not in (good.category, bad.category)

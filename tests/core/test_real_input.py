@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core import cases, clock, errors, imports, installation, model, submissions, verify
+from core import cases, clock, errors, imports, installation, provider, submissions, verify
 from core.lifecycle import State
 from core.outcomes import Kind
 from core.receivers.ledger import Ledger
@@ -125,7 +125,7 @@ def test_no_malformed_json_is_taken_for_an_answer() -> None:
         inside = json.dumps(completion(content.decode("utf-8", "surrogateescape"))).encode()
 
         for body in (content, inside):
-            reply = model.reply_of(body, {}, RefundProposal, now=clock.now())
+            reply = provider.reply_of(body, {}, RefundProposal, now=clock.now())
 
             assert reply.kind in (Kind.INVALID, Kind.TRANSIENT), content[:200]
             assert reply.category is not None
