@@ -72,7 +72,8 @@ def withdraw(case_id: UUID, *, actor: Who, version: int | None = None, now: date
 
     def act(a: Acting) -> str:
         keys = _void_effects(a)
-        a.move(Verb.WITHDRAW, Place(State.CANCELLED, Step(a.case.step)), {"void": keys}, {})
+        put = {"reason": None, "category": None}
+        a.move(Verb.WITHDRAW, Place(State.CANCELLED, Step(a.case.step)), {"void": keys}, put)
         return "The case is withdrawn; nothing was done."
 
     return acting.act(case_id, Act.WITHDRAW, lifecycle.sources(Verb.WITHDRAW), actor, act, now, version=version)

@@ -207,6 +207,12 @@ def settle(
     with database.reading() as session:
         case = cases.get(session, case_id=case_id)
         doubtful = effects.in_doubt(session, case) if case is not None else []
+    part_minor = None
+    if part.strip() and finding is Finding.APPLIED and doubtful and doubtful[0].amount_minor:
+        try:
+            part_minor = money.parse(part, doubtful[0].currency or "")
+        except ValueError as error:
+            raise errors.Incomplete(str(error)) from None
     asks = [one for one in doubtful if can_be_asked(one.receiver, receivers)]
     absent: set[str] = set()
     if case is not None and asks and version in (None, case.version):
@@ -215,26 +221,22 @@ def settle(
             words = f"{looked.done.message} Your finding was not needed and is not recorded."
             return replace(looked.done, message=words)
         for one in asks:
-            _require_same(one, looked.facts[one.key], finding, reference, part)
+            _require_same(one, looked.facts[one.key], finding, reference, part_minor)
         absent = {key for key, fact in looked.facts.items() if fact["found"] == "no"}
-    part_minor = None
-    if part.strip() and finding is Finding.APPLIED and doubtful:
-        try:
-            part_minor = money.parse(part, doubtful[0].currency or "")
-        except ValueError as error:
-            raise errors.Incomplete(str(error)) from None
     return settling.settle(
         case_id, finding, evidence, actor=actor, reference=reference, part_minor=part_minor, absent=absent,
         version=version, now=moment,
     )  # fmt: skip
 
 
-def _require_same(one: Effect, fact: Mapping[str, str], finding: Finding, reference: str, part: str) -> None:
+def _require_same(
+    one: Effect, fact: Mapping[str, str], finding: Finding, reference: str, part_minor: int | None
+) -> None:
     """Raise `ActionError` where a finding contradicts what the receiver has just said that it holds."""
     if fact["found"] != "yes":
         return
     held = looked_up(fact, one.receiver)
-    if finding is not Finding.APPLIED or (fact.get("amount") and not part.strip()):
+    if finding is not Finding.APPLIED or ("minor" in fact and fact["minor"] != str(part_minor)):
         raise errors.ActionError(f"This cannot be found: {held}. Find that it was applied, with the part that stands.")
     if reference.strip() != fact["reference"]:
         raise errors.ActionError(f"This cannot be found: {held}. Name {fact['reference']} as its reference.")
@@ -245,7 +247,8 @@ def _amount_there(one: Effect, found: Receipt) -> dict[str, str]:
     amount, currency = found.body.get("amount_minor"), found.body.get("currency")
     if not isinstance(amount, int) or (amount, currency) == (one.amount_minor, one.currency):
         return {}
-    return {"amount": f"{money.show(amount, str(currency))} of {money.show(one.amount_minor, one.currency)}"}
+    said = f"{money.show(amount, str(currency))} of {money.show(one.amount_minor, one.currency)}"
+    return {"amount": said, "minor": str(amount)}
 
 
 def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt]) -> list[Effect]:

@@ -183,25 +183,26 @@ def outcome_of(all_of_case: Sequence[Effect]) -> Outcome:
 
 
 def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], step: str) -> list[Effect]:
-    """The effects of this step whose outcome a lead may put in doubt again: people settled it, or its receiver's record
-    was found to differ since it was known."""
-    named: set[str] = set()
+    """The effects of this step whose outcome a lead may put in doubt again: those whose receiver's record was found to
+    differ since it was known, and after them those that people settled, the longest settled first."""
+    named: dict[str, tuple[bool, int]] = {}  # By key: what comes first.
     for one in events:
         match one.kind:
             case reconciling.MISMATCH:
-                named.add(str(one.data.get("key")))
+                named[str(one.data.get("key"))] = (False, one.seq)
             case Verb.SETTLE:
-                named |= set(one.data.get("effects", []))
+                named |= dict.fromkeys(one.data.get("effects", []), (True, one.seq))
             case Verb.APPLIED | Verb.GO_ON | Verb.UNDONE:
-                named.discard(str(one.data.get("effect")))
+                named.pop(str(one.data.get("effect")), None)
     kind = "undo" if step == Step.UNDO else "apply"
     latest = {(one.kind, one.ordinal): one for one in all_of_case}  # The last revision of each.
     stands = {one.id for one in standing(all_of_case)}
-    return [
+    found = [
         one
         for one in latest.values()
         if one.kind == kind and one.key in named and (one.state == "rejected" or one.id in stands)
     ]
+    return sorted(found, key=lambda one: named[one.key])
 
 
 def is_undone_in_fact(all_of_case: Sequence[Effect]) -> bool:

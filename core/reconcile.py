@@ -45,7 +45,7 @@ class Difference(StrEnum):
 
     ABSENT_THERE = "absent_there"  # Applied here; the receiver does not hold it.
     CONTENTS_DIFFER = "contents_differ"  # Our key, another amount or payload.
-    REFUSED_HERE = "refused_here"  # We took it for refused; the receiver holds it.
+    REFUSED_HERE = "refused_here"  # We took it for refused, or gave it up after a try; the receiver holds it.
     UNKNOWN_HERE = "unknown_here"  # A key of ours of which we have no record.
     NOT_ASKED = "not_asked"  # There is no such receiver, or it did not answer.
 
@@ -351,6 +351,7 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
 def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -> None:
     """One effect of ours, beside what its receiver says of its key."""
     number = asked.numbers.get(one.case_id)
+    what = f"The undo of case {number}" if one.kind == "undo" else _of(number)
     before = asked.here.get(one.id)
 
     def differs(difference: Difference, sentence: str, **facts: Any) -> None:
@@ -362,14 +363,14 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
         if one.state == "applied" and before == "applied":
             differs(
                 Difference.ABSENT_THERE,
-                f"{_of(number)} is applied here, and {naming.called(one.receiver)} does not hold it ({_sum(one)}).",
+                f"{what} is applied here, and {naming.called(one.receiver)} does not hold it ({_sum(one)}).",
             )
         return
     if not _same(one, receipt):
         found.keep_back.append(one.id)
         differs(
             Difference.CONTENTS_DIFFER,
-            f"{_of(number)}: {naming.called(one.receiver)} holds {receipt.reference} with our key and other contents "
+            f"{what}: {naming.called(one.receiver)} holds {receipt.reference} with our key and other contents "
             f"({_sum(receipt.body)} there, {_sum(one)} here).",
             reference=receipt.reference,
         )
@@ -378,16 +379,16 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
         if one.state != "in_doubt":
             differs(
                 Difference.CONTENTS_DIFFER,
-                f"{_of(number)}: {naming.called(one.receiver)} holds {receipt.reference} with our key and does not say "
+                f"{what}: {naming.called(one.receiver)} holds {receipt.reference} with our key and does not say "
                 f"of what amount ({_sum(one)} here).",
                 reference=receipt.reference,
             )
     elif one.state in OPEN:
         found.ours.append((one.id, receipt))
-    elif one.state == "rejected" and before == "rejected":
+    elif one.state in ("rejected", "void") and before == one.state:
         differs(
             Difference.REFUSED_HERE,
-            f"{_of(number)} is refused here, and {naming.called(one.receiver)} holds {receipt.reference} "
+            f"{what} is not applied here, and {naming.called(one.receiver)} holds {receipt.reference} "
             f"({_sum(receipt.body)}).",
             reference=receipt.reference,
         )

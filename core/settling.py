@@ -93,7 +93,8 @@ def question(
     case_id: UUID, reason: str, *, actor: Who, version: int | None = None, now: datetime | None = None
 ) -> Done:
     """Put in doubt again what two people settled, or what the receiver's record contradicts: then it can be looked up
-    and settled anew, and meanwhile nothing is sent. Raises `ActionError` where there is no ground for it."""
+    and settled anew, and meanwhile nothing is sent. It is one effect at a time: one that is contradicted, else the one
+    that was settled first. Raises `ActionError` where there is no ground for it."""
     reason = acting.words(reason, "reason", LONGEST_NOTE)
 
     def act(a: Acting) -> str:
@@ -101,18 +102,26 @@ def question(
         found = effects.questionable(planned, events.of_case(a.session, case_id=a.case.id), a.case.step)
         if not found or effects.in_doubt(a.session, a.case):
             raise errors.ActionError(
-                "What became of it is not open to question: people settled none of it, and no receiver's record is "
-                "known to differ."
+                "What became of it is not open to question here: people settled none of what this case did last, and "
+                "no receiver's record of that is known to differ."
             )
-        receipts = effect_rows.receipts_of_case(a.session, case_id=a.case.id)
-        stood = {one.key: receipts[one.id].reference for one in found if one.id in receipts}
-        for one in found:
-            effects.doubt(a.session, effect_id=one.id, now=a.now, final=True)
-            effect_rows.forget_receipt(a.session, effect_id=one.id)
+        one = found[0]
+        receipt = effect_rows.receipts_of_case(a.session, case_id=a.case.id).get(one.id)
+        stood = {one.key: receipt.reference} if receipt is not None else {}
+        whole = receipt.body.get("of_minor", one.amount_minor) if receipt is not None else one.amount_minor
+        more = whole - one.amount_minor  # What was taken for a part is the whole again, until it is found anew.
+        effects.doubt(a.session, effect_id=one.id, now=a.now, final=True)
+        effect_rows.change(a.session, effect_id=one.id, states=("in_doubt",), values={"amount_minor": whole})
+        effect_rows.forget_receipt(a.session, effect_id=one.id)
         undo = a.case.step == Step.UNDO
-        facts = acting.facts_of(a.enter("question", reason))
-        facts |= {"effects": [one.key for one in found], "receipts": stood}
-        put = {"reason": f"A lead questions what became of it: {reason}", "category": None, "outcome": None}
+        facts = acting.facts_of(a.enter("question", reason)) | {"effects": [one.key], "receipts": stood}
+        put: dict[str, Any] = {
+            "reason": f"A lead questions what became of it: {reason}",
+            "category": None,
+            "outcome": None,
+        }
+        if more:
+            put["amount_minor"] = (a.case.amount_minor or 0) + more
         target = lifecycle.ESCALATED_UNDO if undo else lifecycle.ESCALATED_APPLY
         a.move(Verb.QUESTION, target, facts, put if not undo else {**put, "outcome": a.case.outcome})
         return "In doubt again: look it up, or two leads settle it anew."

@@ -14,8 +14,9 @@ _CASES, _EFFECTS = table(Case), table(Effect)
 
 
 def effects(session: Session) -> Sequence[Effect]:
-    """Every effect that was not taken back before it left, those of a case in the order in which they are done."""
-    statement = select(Effect).where(Effect.state != "void").order_by(col(Effect.case_id), col(Effect.id))
+    """Every effect that was ever tried or still may be, those of a case in the order in which they are done."""
+    was_tried = or_(col(Effect.state) != "void", col(Effect.attempts) > 0)
+    statement = select(Effect).where(was_tried).order_by(col(Effect.case_id), col(Effect.id))
     return session.exec(statement.execution_options(populate_existing=True)).all()
 
 

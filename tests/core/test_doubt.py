@@ -838,3 +838,71 @@ def test_what_a_receiver_said_itself_is_not_open_to_question(store: Store) -> No
 
     with pytest.raises(errors.ActionError, match="not open to question"):
         settling.question(made.case_id, "I doubt it.", actor=store.lead)
+
+
+def test_a_part_that_is_questioned_is_the_whole_again(store: Store) -> None:
+    receiver = Receiver("part")
+    made, go = approved(store, receiver)
+    go()
+    for lead in (store.lead, store.other_lead):
+        settling.settle(made.case_id, Finding.APPLIED, "I looked.", actor=lead, reference="T-1", part_minor=60)
+    settling.question(made.case_id, "It is gone.", actor=store.lead)
+    (key,) = [one.key for one in cases.view(made.case_id, actor=store.lead).effects if one.state == "in_doubt"]
+    questioned = drive.case(made.case_id).amount_minor
+    later = clock.now() + timedelta(hours=2)
+    for lead in (store.lead, store.other_lead):
+        settling.settle(made.case_id, Finding.NOT_APPLIED, "Not there.", actor=lead, now=later, absent=[key])
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    for _ in range(4):
+        go()
+
+    seen = cases.view(made.case_id, actor=store.lead)
+    assert questioned == 100
+    assert [(one.state, one.amount_minor) for one in seen.effects if one.ordinal == 1] == [
+        ("rejected", 100), ("applied", 100),
+    ]  # fmt: skip
+    assert (place(made), seen.case.amount_minor) == ("completed/apply", 100)
+    holds()
+
+
+def test_one_effect_is_questioned_at_a_time_the_longest_settled_first(store: Store) -> None:
+    receiver = Receiver("unknown", "refused", "unknown", "refused")
+    made, go = approved(store, receiver, what="for ever")
+    for _ in range(2):
+        for _ in range(3):
+            go()
+        both_find(store, made, Finding.APPLIED)
+    both = place(made)
+    in_doubt = []
+    for _ in range(2):
+        settling.question(made.case_id, "I am not sure.", actor=store.lead)
+        planned = cases.view(made.case_id, actor=store.lead).effects
+        in_doubt.append([one.ordinal for one in planned if one.state == "in_doubt"])
+        both_find(store, made, Finding.APPLIED)
+
+    assert (both, in_doubt, place(made)) == ("completed/apply", [[1], [2]], "completed/apply")
+    holds()
+
+
+def test_a_withdrawn_case_says_nothing_of_sending(store: Store) -> None:
+    receiver = Receiver("locked")
+    made, _ = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    waiting = drive.case(made.case_id).reason or ""
+    actions.withdraw(made.case_id, actor=store.submitter)
+
+    assert "is then sent" in waiting
+    assert drive.case(made.case_id).reason is None
+
+
+def test_what_was_given_up_after_a_try_and_is_held_all_the_same_is_told(store: Store) -> None:
+    receiver = Holds("busy")
+    made, _ = approved(store, receiver)
+    drive.step(store.settings, receivers={"two": receiver})
+    actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+
+    report = reconcile.run(settings=store.settings, receivers={"two": receiver}, only="two")
+
+    assert [str(one.difference) for one in report.findings] == ["refused_here"]
+    assert report.findings[0].sentence.startswith("Case 1 is not applied here, and the receiver two holds T-1")
+    assert "holds T-1" in (drive.case(made.case_id).reason or "")

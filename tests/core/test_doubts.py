@@ -193,6 +193,8 @@ def test_what_the_receiver_holds_in_part_is_not_found_unapplied(store: Store, fi
         settle(store, case_id, finding, HoldsPart(own(store)))
     with pytest.raises(errors.ActionError, match="with the part that stands"):
         settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-7")
+    with pytest.raises(errors.ActionError, match=r"holds R-7 \(20\.00 EUR of 49\.90 EUR\)"):
+        settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-7", part="6.00")
     with pytest.raises(errors.ActionError, match="Name R-7 as its reference"):
         settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-9", part="20.00")
     first = settle(store, case_id, Finding.APPLIED, HoldsPart(own(store)), reference="R-7", part="20.00")
