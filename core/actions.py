@@ -14,13 +14,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import acting, audit, effects, errors, lifecycle, moves, subject, workflow
 from core.acting import LONGEST_ANSWER, LONGEST_NOTE, Acting, Done
 from core.lifecycle import Outcome, Place, State, Step, Verb
-from core.moves import Actor, Move, place_of
+from core.moves import Actor, Move, Note, place_of
 from core.permissions import Act, Who
 from core.settings import Settings
 from core.workflow import Flag, Mark, To
@@ -295,9 +296,9 @@ def take_back(
     until it is known. The message says which. Raises `ActionError` where what it does cannot be undone."""
 
     def act(a: Acting) -> str:
-        if effects.is_anything_open(a.session, a.case):
+        if why := effects.why_open(a.session, a.case):
             _wish(a, "The approval was taken back while the effect was leaving.")
-            return "It is leaving now. It will be rolled back as soon as its outcome is known."
+            return f"{why} As soon as it is, it is taken back or rolled back."
         if effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
             decision = a.enter("roll_back", "The approval was taken back after a part of it was applied.")
             begin_rollback(a.session, a.case, decision, now=a.now)
@@ -399,8 +400,7 @@ def roll_back(
 
     def act(a: Acting) -> str:
         is_on_the_way = place_of(a.case) not in (lifecycle.COMPLETED_APPLY, lifecycle.ESCALATED_APPLY)
-        is_open = effects.is_anything_open(a.session, a.case) if is_on_the_way else effects.in_doubt(a.session, a.case)
-        if is_open:
+        if effects.why_open(a.session, a.case) if is_on_the_way else effects.in_doubt(a.session, a.case):
             _wish(a, reason)
             return "The outcome is not known yet. It will be rolled back as soon as it is."
         if not effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
@@ -420,7 +420,7 @@ def roll_back(
 
 def begin_rollback(session: Session, case: Case, decision: Decision, *, now: datetime) -> None:
     """Plan the undo effects of a case in which something stands applied, and send it to pending/undo, in the name of
-    who decided it, whoever brought the outcome that it waited for. Raises `ActionError` where none can be."""
+    who decided it. Raises `ActionError` where none can be."""
     planned = effects.plan_undo(
         session,
         case=case,
@@ -434,24 +434,55 @@ def begin_rollback(session: Session, case: Case, decision: Decision, *, now: dat
         "due_at": now, "lane": planned[0].receiver, "rollback_decision": None, "reason": None, "category": None,
         "outcome": str(effects.outcome_of(effect_rows.of_case(session, case_id=case.id))),
     }  # fmt: skip
-    facts = acting.facts_of(decision) | acting.planned_facts(planned)
+    facts: dict[str, Any] = acting.planned_facts(planned)
     if case.step == Step.APPLY and (unsent := acting.void(session, case)):
         facts["void"] = unsent
-    by = Actor("person", str(decision.person_id))
-    if not moves.move(session, [Move(case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, by, facts, put)], now=now):
-        raise acting.stale(session, case)
+    _move_for(decision, session, case, Verb.ROLL_BACK, lifecycle.PENDING_UNDO, facts, put, now)
 
 
-def stop(session: Session, case: Case, decision: Decision, *, settings: Settings, now: datetime) -> None:
-    """Do what a kept wish asks for, now that it is known what arrived: roll back what stands applied, and where
-    nothing does, bring the case back to review. Raises `ActionError` where what stands cannot be undone."""
+def stop_if_known(session: Session, case: Case, actor: Actor, *, settings: Settings, now: datetime) -> None:
+    """Do what the kept wish of this case asks for, unless it is still open what arrived: roll back what stands applied,
+    and where nothing does, bring the case back to review. A workflow whose undo raises must not keep `actor` from
+    recording what arrived: then the wish is dropped, and the case says so."""
+    if any(map(effects.may_have_arrived, effect_rows.of_case(session, case_id=case.id))):
+        return
+    decision = session.get(Decision, case.rollback_decision)
+    assert decision is not None
+    try:
+        with session.begin_nested():
+            _stop(session, case, decision, settings, now)
+    except OperationalError:
+        raise  # The store's trouble says nothing about the undo: the whole batch is written again.
+    except Exception as error:
+        reason = "A rollback was wished for, but this cannot be undone."
+        cases.forget_wish(session, case_id=case.id, reason=reason)
+        facts = {"decision": str(decision.id), "why": type(error).__name__}
+        moves.note(session, [Note("rollback_impossible", actor, case.id, facts)], now=now)
+
+
+def _stop(session: Session, case: Case, decision: Decision, settings: Settings, now: datetime) -> None:
     if effects.standing(effect_rows.of_case(session, case_id=case.id)):
         begin_rollback(session, case, decision, now=now)
         return
-    by = Actor("person", str(decision.person_id))
-    facts = acting.facts_of(decision) | {"void": acting.void(session, case)}
     put = acting.to_person(settings, now, TAKEN_BACK) | {"rollback_decision": None}
-    if not moves.move(session, [Move(case, Verb.TAKE_BACK, lifecycle.WAITING, by, facts, put)], now=now):
+    unsent = {"void": acting.void(session, case)}
+    _move_for(decision, session, case, Verb.TAKE_BACK, lifecycle.WAITING, unsent, put, now)
+
+
+def _move_for(
+    decision: Decision,
+    session: Session,
+    case: Case,
+    verb: Verb,
+    target: Place,
+    facts: Mapping[str, Any],
+    put: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Move the case in the name of who decided it, whoever brought the outcome that it waited for."""
+    by = Actor("person", str(decision.person_id))
+    move = Move(case, verb, target, by, acting.facts_of(decision) | dict(facts), put)
+    if not moves.move(session, [move], now=now):
         raise acting.stale(session, case)
 
 
@@ -479,11 +510,10 @@ def _void_effects(a: Acting) -> list[str]:
     """Void what was to be sent. Raises `ActionError` when something has arrived, or may have."""
     if a.case.step != Step.APPLY:
         return []
-    stands = effects.standing(effect_rows.of_case(a.session, case_id=a.case.id))
-    if stands or effects.is_anything_open(a.session, a.case):
-        raise errors.ActionError(
-            "It is leaving already, so it cannot be withdrawn; a lead can roll it back afterwards."
-        )
+    if why := effects.why_open(a.session, a.case):
+        raise errors.ActionError(f"{why} So it cannot be withdrawn; a reviewer can take the approval back.")
+    if effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
+        raise errors.ActionError("A part of it was done, so it cannot be withdrawn; a lead can roll that back.")
     return acting.void(a.session, a.case)
 
 

@@ -368,6 +368,7 @@ def _sent_on(
                 tries=case.tries + 1,
                 earlier_unknown=effect.id in unknown,
                 withheld=withheld,
+                untried=effect.attempts == 0,
                 elsewhere=elsewhere,
                 send_before=send_before,
                 horizon=effect.send_before,

@@ -208,7 +208,9 @@ def settle(
         case = cases.get(session, case_id=case_id)
         doubtful = effects.in_doubt(session, case) if case is not None else []
     part_minor = None
-    if part.strip() and finding is Finding.APPLIED and doubtful and doubtful[0].amount_minor:
+    if part.strip() and finding is Finding.APPLIED and doubtful:
+        if not doubtful[0].amount_minor:
+            raise errors.Incomplete("What is in doubt has no amount, so there is no part of it.")
         try:
             part_minor = money.parse(part, doubtful[0].currency or "")
         except ValueError as error:

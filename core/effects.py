@@ -15,7 +15,7 @@ from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
 from core import audit, errors, money, workflow
-from core.lifecycle import Outcome, Step, Verb
+from core.lifecycle import COMPLETED_APPLY, Outcome, Place, Step, Verb
 from core.receivers import USUAL_RETENTION
 from core.settings import Settings
 from core.workflow import Reversibility
@@ -182,9 +182,10 @@ def outcome_of(all_of_case: Sequence[Effect]) -> Outcome:
     return Outcome.APPLIED if stands_in_fact(all_of_case) else Outcome.DECLINED
 
 
-def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], step: str) -> list[Effect]:
-    """The effects of this step whose outcome a lead may put in doubt again: those whose receiver's record was found to
-    differ since it was known, and after them those that people settled, the longest settled first."""
+def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], place: Place) -> list[Effect]:
+    """The effects whose outcome a lead may put in doubt again from this place: those whose receiver's record was found
+    to differ since it was known, and after them those that people settled, the longest settled first. Of a case that
+    was accepted after a refused undo, that undo too."""
     named: dict[str, tuple[bool, int]] = {}  # By key: what comes first.
     for one in events:
         match one.kind:
@@ -192,16 +193,19 @@ def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], step: s
                 named[str(one.data.get("key"))] = (False, one.seq)
             case Verb.SETTLE:
                 named |= dict.fromkeys(one.data.get("effects", []), (True, one.seq))
-            case Verb.APPLIED | Verb.GO_ON | Verb.UNDONE:
+            case Verb.APPLIED | Verb.GO_ON | Verb.UNDONE | Verb.REFUSED | Verb.UNDO_REFUSED:  # The receiver said so.
                 named.pop(str(one.data.get("effect")), None)
-    kind = "undo" if step == Step.UNDO else "apply"
     latest = {(one.kind, one.ordinal): one for one in all_of_case}  # The last revision of each.
     stands = {one.id for one in standing(all_of_case)}
-    found = [
-        one
-        for one in latest.values()
-        if one.kind == kind and one.key in named and (one.state == "rejected" or one.id in stands)
-    ]
+
+    def is_open(one: Effect) -> bool:
+        if one.kind == "apply":
+            return place.step is Step.APPLY and (one.state == "rejected" or one.id in stands)
+        if place == COMPLETED_APPLY:
+            return one.state == "rejected" and one.reverses in stands
+        return place.step is Step.UNDO and one.state in ("rejected", "applied")
+
+    found = [one for one in latest.values() if one.key in named and is_open(one)]
     return sorted(found, key=lambda one: named[one.key])
 
 
@@ -246,12 +250,15 @@ def may_have_arrived(one: Effect) -> bool:
     return one.state == "in_doubt" or (one.state in ("planned", "sending") and one.send_before is not None)
 
 
-def is_anything_open(session: Session, case: Case) -> bool:
-    """Whether something of the case may have arrived of which nobody knows; in restored mode anything may have."""
+def why_open(session: Session, case: Case) -> str:
+    """Why nobody knows what of the case has arrived, as a sentence; empty where it is known. In restored mode anything
+    may have."""
     here = installations.get(session)
     if here is None or installations.is_restored(here):
-        return True
-    return any(map(may_have_arrived, effects.of_case(session, case_id=case.id)))
+        return "Whether it left before the backup was brought back is not known yet: the receivers were not asked."
+    if any(map(may_have_arrived, effects.of_case(session, case_id=case.id))):
+        return "It is on its way, and whether it arrived is not known yet."
+    return ""
 
 
 def doubt(session: Session, *, effect_id: UUID, now: datetime, final: bool) -> None:

@@ -25,6 +25,9 @@ RAISED = "An error in the workflow or in Countersign itself; its attempt says wh
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
 )
+UNTRIED = "It may have left before the backup was brought back, so it is not sent before it is known."
+FORGOTTEN = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
+KEYLESS = "An earlier try may have been applied, and this receiver does not keep keys: it is not sent again."
 LOOK_UP = "Look up there whether it was applied."
 ELSEWHERE = (
     "An earlier try went to another address than the receiver has now, and may have been applied there: it is not sent "
@@ -72,6 +75,7 @@ class ToSend:
     horizon: datetime | None  # The effect's `send_before` as this try found it; None: nothing of it can have arrived.
     signed_at: datetime
     withheld: bool = False  # It was claimed only to go to a person: nothing will be sent.
+    untried: bool = False  # There was no try of it here before this one.
     elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
     is_reversible: bool = False  # It was approved as something that can be taken back.
     probe: bool = False  # It goes out to see whether the receiver is well again.
@@ -143,12 +147,12 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
     if work.elsewhere:
         return Ran(work, InDoubt(ELSEWHERE), clock.now(), answer=_withheld("another address"))
     is_late = work.withheld or clock.now() >= work.send_before
+    if is_late and work.untried:
+        return _looked_up(work, receiver, _withheld("it may have left before"), InDoubt(UNTRIED, final=True))
     if is_late and (receiver is None or receiver.keeps_keys):
-        reason = "The receiver may have forgotten the key by now, so it cannot be sent again safely."
-        return _looked_up(work, receiver, _withheld("past the horizon"), InDoubt(reason, final=True))
+        return _looked_up(work, receiver, _withheld("past the horizon"), InDoubt(FORGOTTEN, final=True))
     if receiver is not None and (is_late or work.earlier_unknown) and not receiver.keeps_keys:
-        reason = "An earlier try may have been applied, and this receiver does not keep keys: it is not sent again."
-        return _looked_up(work, receiver, _withheld("no keys are kept"), InDoubt(reason, final=True))
+        return _looked_up(work, receiver, _withheld("no keys are kept"), InDoubt(KEYLESS, final=True))
     if receiver is None:
         answer = outcomes.Answer("not_sent", detail=f"no receiver is called {work.receiver}")
     elif _promises_too_much(work, receiver):

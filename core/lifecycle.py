@@ -26,7 +26,7 @@ case moves, and it refuses whatever is not listed in `MOVES`.
 
     take back ─► waiting_for_review, and withdraw ─► cancelled, while it is sure that no effect has arrived
     roll back also leads from pending/apply and retrying/apply, where a part is applied and the rest has not left
-    question ─► escalated/apply, or escalated/undo, where what people settled is doubted again
+    question ─► escalated/apply, or escalated/undo, where what people settled is doubted again, rolled back or not
 """
 
 from dataclasses import dataclass
@@ -204,8 +204,8 @@ def _table() -> tuple[Move, ...]:
     add(v.UNDO_REFUSED, (PROCESSING_UNDO,), ESCALATED_UNDO)
     add(v.DOUBT, (PROCESSING_UNDO, RETRYING_UNDO), ESCALATED_UNDO)
     add(v.RETRY, (ESCALATED_UNDO,), PENDING_UNDO)
-    add(v.SETTLE, (ESCALATED_UNDO,), ROLLED_BACK, ESCALATED_UNDO)
-    add(v.QUESTION, (ESCALATED_UNDO,), ESCALATED_UNDO)
+    add(v.SETTLE, (ESCALATED_UNDO,), ROLLED_BACK, PENDING_UNDO, ESCALATED_UNDO)
+    add(v.QUESTION, (ESCALATED_UNDO, ROLLED_BACK, COMPLETED_APPLY), ESCALATED_UNDO)
     return tuple(moves)
 
 

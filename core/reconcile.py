@@ -20,7 +20,7 @@ import structlog
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import claims, clock, effects, errors, installation, lifecycle, lines, money, moves, naming, record
+from core import actions, claims, clock, effects, errors, installation, lifecycle, lines, money, moves, naming, record
 from core.executor import Ran, ToSend
 from core.figures import counted
 from core.lifecycle import Place, State, Step, Verb
@@ -97,8 +97,8 @@ class Report:
             said.append(f"{counted(self.to_send, 'effect')} {there} not there; each leaves with the key that it has.")
         if self.to_people:
             said.append(
-                f"{counted(self.to_people, 'effect')} may have left after the backup, to receivers that keep no keys: "
-                "none is sent, and people find out what became of each."
+                f"{counted(self.to_people, 'effect')} may have left after the backup, and no receiver can say: none is "
+                "sent, and people find out what became of each."
             )
         said += [*self.unasked, *(f"{one.difference}: {one.sentence}" for one in self.findings)]
         if found := len(self.findings):
@@ -147,7 +147,7 @@ def run(
     taken_over = [
         number for effect_id, receipt in found.ours if (number := _take_over(effect_id, receipt, settings, now))
     ]
-    left = was_restored and asked.silent.keys() <= asked.blind and _leave(found, taken_over, actor, now)
+    left = was_restored and asked.silent.keys() <= asked.blind and _leave(found, taken_over, actor, settings, now)
     report = Report(
         compared=found.compared,
         taken_over=tuple(dict.fromkeys(taken_over)),
@@ -170,6 +170,7 @@ class _Asked:
     """What the receivers said, and of which of our effects it can be held against us: those of before we asked."""
 
     installation: UUID
+    at: datetime
     here: dict[UUID, str]  # State of each effect before anybody was asked.
     numbers: dict[UUID, int]  # Of all cases, where a key must be traced to one.
     held: dict[tuple[str, str], Receipt | None] = field(default_factory=dict)  # By receiver and key.
@@ -181,6 +182,7 @@ class _Asked:
     retention: dict[str, timedelta] = field(default_factory=dict)  # Of the receivers that were asked.
     only: str | None = None  # The one receiver that was asked; None: all were.
     owners: dict[str, tuple[UUID, str, int, int]] = field(default_factory=dict)  # Key: case, kind, ordinal, revision.
+    forgotten: set[UUID] = field(default_factory=set)  # Cases of which they hold something that we know nothing of.
 
 
 def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None, now: datetime) -> _Asked:
@@ -189,7 +191,8 @@ def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None
         known = installations.get(session)
         assert known is not None
         planned = reconciling.effects(session)
-        asked = _Asked(known.id, {one.id: one.state for one in planned}, reconciling.numbers(session), only=only)
+        here = {one.id: one.state for one in planned}
+        asked = _Asked(known.id, now, here, reconciling.numbers(session), only=only)
         paused = _paused(session) - {only}
     for name, receiver in receivers.items():
         asked.retention[name] = receiver.retention
@@ -200,8 +203,8 @@ def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None
         elif isinstance(receiver, Listing):
             _list(asked, name, receiver)
         else:
-            here = (one for one in planned if one.receiver == name and not effects.is_elsewhere(one, settings))
-            wanted = [one.key for one in here if _is_remembered(one, receiver, now)]
+            at_it = (one for one in planned if one.receiver == name and not effects.is_elsewhere(one, settings))
+            wanted = [one.key for one in at_it if _is_remembered(one, receiver, now)]
             if isinstance(receiver, Searchable):
                 _find(asked, name, receiver, wanted)
             elif wanted:
@@ -209,6 +212,7 @@ def _ask(receivers: Mapping[str, Receiver], settings: Settings, only: str | None
     ours = {one.key for one in planned}
     strange = {key for (_, key), receipt in asked.held.items() if receipt is not None and key not in ours}
     asked.owners = _owners(asked, strange)
+    asked.forgotten = {case_id for case_id, *_ in asked.owners.values()}
     return asked
 
 
@@ -280,6 +284,8 @@ class _Found:
     unasked: list[str] = field(default_factory=list)  # Of receivers that keep no keys: why nothing is known.
     findings: list[Finding] = field(default_factory=list)
     about: list[tuple[Finding, UUID, dict[str, Any]]] = field(default_factory=list)  # With their case and their facts.
+    wished: set[UUID] = field(default_factory=set)  # Cases that are to be rolled back.
+    not_begun: set[tuple[UUID, str]] = field(default_factory=set)  # Cases and kinds of which an effect has not arrived.
 
     def add(self, finding: Finding, case_id: UUID | None, **facts: Any) -> None:
         self.findings.append(finding)
@@ -315,7 +321,7 @@ def _compared(asked: _Asked, receivers: Mapping[str, Receiver], actor: Actor, no
 
 
 def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver]) -> _Found:
-    found = _Found()
+    found = _Found(wished=reconciling.wished(session))
     here = reconciling.effects(session)
     for one in here:
         name = one.receiver
@@ -395,14 +401,22 @@ def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -
 
 
 def _may_have_left(found: _Found, one: Effect, asked: _Asked) -> None:
-    """One that is still to be sent, and may have left unknown to us before a restore."""
+    """One that is still to be sent, and may have left unknown to us before a restore. It has not where an effect that
+    goes before it has not arrived."""
     if one.state not in ("planned", "sending"):
         return
-    if one.receiver in asked.blind:
-        found.unsure.append(one.id)
+    which, is_listed = (one.case_id, one.kind), one.receiver in asked.listed
+    if which in found.not_begun:
+        found.to_send += 1
+        return
+    if one.receiver in asked.blind or (one.case_id in found.wished and not is_listed):
+        found.unsure.append(one.id)  # What is to be taken back is not sent once more to learn that.
         return
     found.to_send += 1
-    if one.send_before is None and one.receiver not in asked.listed:
+    remembers_until = one.planned_at + asked.retention[one.receiver]
+    if one.case_id not in asked.forgotten and (is_listed or asked.at < remembers_until):
+        found.not_begun.add(which)
+    if one.send_before is None and not is_listed:
         # The receiver may have forgotten the key since.
         found.horizons.append((one.id, effects.send_before(one.planned_at, asked.retention[one.receiver])))
 
@@ -545,12 +559,12 @@ def _claim(effect_id: UUID, receipt: Receipt, now: datetime) -> tuple[ToSend, in
         effect = next(one for one in planned if one.id == effect_id)
         if not _is_proof(session, effect, receipt):
             return None
-        if effect.state == "in_doubt" and (resume := _RESUME.get(moves.place_of(case))) is not None:
+        if effect.state == "in_doubt" and (there := _RESUME.get(moves.place_of(case))) is not None:
             effect_rows.change(session, effect_id=effect.id, states=("in_doubt",), values={"state": "sending"})
             session.refresh(effect)
             facts = {"finding": "applied", "effects": [effect.key]}
             put: dict[str, Any] = {"due_at": now, "lane": effect.receiver, "reason": None, "category": None}
-            moves.move(session, [Move(case, *resume, by, facts, put)], now=now)
+            moves.move(session, [Move(case, Verb.SETTLE, there, by, facts, put)], now=now)
         if case.state not in (State.PENDING, State.RETRYING) or effects.next_to_send(planned, case.step) is not effect:
             return None
         eligible_at = case.due_at or case.since
@@ -570,9 +584,9 @@ def _is_proof(session: Session, one: Effect, receipt: Receipt) -> bool:
     return owner == one.id
 
 
-_RESUME: Mapping[Place, tuple[Verb, Place]] = {
-    lifecycle.ESCALATED_APPLY: (Verb.SETTLE, lifecycle.PENDING_APPLY),
-    lifecycle.ESCALATED_UNDO: (Verb.RETRY, lifecycle.PENDING_UNDO),
+_RESUME: Mapping[Place, Place] = {
+    lifecycle.ESCALATED_APPLY: lifecycle.PENDING_APPLY,
+    lifecycle.ESCALATED_UNDO: lifecycle.PENDING_UNDO,
 }
 
 
@@ -616,7 +630,8 @@ def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, 
     )
 
 
-def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, now: datetime) -> bool:
+def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, settings: Settings, now: datetime) -> bool:
+    """End restored mode. What was to be taken back, and has not arrived, is taken back before a worker can send it."""
     differences = Counter(str(one.difference) for one in found.findings)
     strangers = [one.key for one in found.findings if one.difference is Difference.UNKNOWN_HERE and one.case is None]
     facts = {
@@ -627,6 +642,10 @@ def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, now: datetime
         left = installations.end_restored(session, now=now)
         if left:
             moves.note(session, [Note("reconciled", actor, facts=facts)], now=now)
+            for case_id in sorted(reconciling.wished(session)):
+                case = cases.get(session, case_id=case_id, lock=True)
+                if case is not None and moves.place_of(case) in lifecycle.ON_THE_WAY:
+                    actions.stop_if_known(session, case, actor, settings=settings, now=now)
     return left
 
 

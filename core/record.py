@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
@@ -90,7 +90,7 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
         for one in wanted:
             is_wished = one.case.rollback_decision is not None and one.case.step == Step.APPLY
             if is_wished and one.verb in (Verb.APPLIED, Verb.REFUSED, Verb.RETRY_LATER):
-                _stop_if_known(session, one.case, actor, settings, now)
+                actions.stop_if_known(session, one.case, actor, settings=settings, now=now)
     return [id(ran) in saved or ours[id(ran)] for ran in runs]
 
 
@@ -388,25 +388,6 @@ def _undo_refused(e: _Ending, refused: Effect, facts: Mapping[str, Any], put: di
             f"An undo was refused, so {effects.sum_of(standing)} still stands applied. {reason} {effects.UNDO_CHOICES}"
         )
     return e.move(Verb.UNDO_REFUSED, lifecycle.ESCALATED_UNDO, facts, put)
-
-
-def _stop_if_known(session: Session, case: Case, actor: Actor, settings: Settings, now: datetime) -> None:
-    """Start the rollback that somebody wished for while the outcome was open, unless it still is. A workflow whose
-    undo raises must not keep the receipt from being recorded: then the wish is dropped, and the case says so."""
-    if any(map(effects.may_have_arrived, effect_rows.of_case(session, case_id=case.id))):
-        return
-    decision = session.get(Decision, case.rollback_decision)
-    assert decision is not None
-    try:
-        with session.begin_nested():
-            actions.stop(session, case, decision, settings=settings, now=now)
-    except OperationalError:
-        raise  # The store's trouble says nothing about the undo: the whole batch is written again.
-    except Exception as error:
-        reason = "A rollback was wished for, but this cannot be undone."
-        cases.forget_wish(session, case_id=case.id, reason=reason)
-        facts = {"decision": str(decision.id), "why": type(error).__name__}
-        moves.note(session, [Note("rollback_impossible", actor, case.id, facts)], now=now)
 
 
 # --- The attempt ----------------------------------------------------------------------------------------------------

@@ -86,7 +86,8 @@ def _how_often(one: Effect, tries: Sequence[str]) -> list[tuple[str, str]]:
     """Nothing where it left once and that was all."""
     left = sum(kind not in NEVER_ARRIVED for kind in tries)
     if left == len(tries):
-        return [("Sent", f"{figures.times(one.attempts)} with the same key")] if one.attempts > 1 else []
+        was = "Tried" if "held" in tries else "Sent"  # Who was busy may not have let us come to it.
+        return [(was, f"{figures.times(one.attempts)} with the same key")] if one.attempts > 1 else []
     if left == 0:
         return [("Tried", f"{figures.times(one.attempts)}; nothing reached the receiver")]
     return [("Tried", f"{figures.times(one.attempts)} with the same key; what reached the receiver: {left}")]

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from core import acting, actions, effects, errors, lifecycle, money, people
 from core.acting import LONGEST_NOTE, Acting, Done
 from core.lifecycle import Place, Step, Verb
+from core.moves import place_of
 from core.permissions import Act, Who, may
 from storage import cases, events
 from storage import effects as effect_rows
@@ -99,7 +100,7 @@ def question(
 
     def act(a: Acting) -> str:
         planned = effect_rows.of_case(a.session, case_id=a.case.id)
-        found = effects.questionable(planned, events.of_case(a.session, case_id=a.case.id), a.case.step)
+        found = effects.questionable(planned, events.of_case(a.session, case_id=a.case.id), place_of(a.case))
         if not found or effects.in_doubt(a.session, a.case):
             raise errors.ActionError(
                 "What became of it is not open to question here: people settled none of what this case did last, and "
@@ -113,18 +114,16 @@ def question(
         effects.doubt(a.session, effect_id=one.id, now=a.now, final=True)
         effect_rows.change(a.session, effect_id=one.id, states=("in_doubt",), values={"amount_minor": whole})
         effect_rows.forget_receipt(a.session, effect_id=one.id)
-        undo = a.case.step == Step.UNDO
         facts = acting.facts_of(a.enter("question", reason)) | {"effects": [one.key], "receipts": stood}
-        put: dict[str, Any] = {
-            "reason": f"A lead questions what became of it: {reason}",
-            "category": None,
-            "outcome": None,
-        }
+        put: dict[str, Any] = {"reason": f"A lead questions what became of it: {reason}", "category": None}
         if more:
             put["amount_minor"] = (a.case.amount_minor or 0) + more
-        target = lifecycle.ESCALATED_UNDO if undo else lifecycle.ESCALATED_APPLY
-        a.move(Verb.QUESTION, target, facts, put if not undo else {**put, "outcome": a.case.outcome})
-        return "In doubt again: look it up, or two leads settle it anew."
+        if one.kind == "undo":
+            a.move(Verb.QUESTION, lifecycle.ESCALATED_UNDO, facts, put)
+        else:
+            a.move(Verb.QUESTION, lifecycle.ESCALATED_APPLY, facts, put | {"outcome": None})
+        what = " What was given up when it was settled as a part stays unsent." if more else ""
+        return f"In doubt again: look it up, or two leads settle it anew.{what}"
 
     return acting.act(case_id, Act.SETTLE, lifecycle.sources(Verb.QUESTION), actor, act, now, version=version)
 
@@ -203,13 +202,15 @@ def _settle(
     put: dict[str, Any] = {"reason": None, "category": None}
     match finding:
         case Finding.APPLIED:
-            verb, target, message = _applied(a, doubtful, decision, reference, part_minor, facts, put)
+            target, message = _applied(a, doubtful, decision, reference, part_minor, facts, put)
         case Finding.NOT_APPLIED:
-            verb, target, message = _not_applied(a, doubtful, put)
+            target, message = _not_applied(a, doubtful, put)
         case Finding.RESEND:
             _change(session, doubtful, "sending")
-            verb, target = _on(a.case)
+            target = _on(a.case)
             message = "Settled: it is sent again with the same key."
+            if case.rollback_decision is not None:
+                message += " As soon as its outcome is known it is taken back."
     if lifecycle.is_due(target):
         following = effects.next_to_send(effect_rows.of_case(session, case_id=case.id), case.step)
         assert following is not None
@@ -221,7 +222,7 @@ def _settle(
     if wished is not None and is_known and effects.nameless(session, case):
         put |= {"rollback_decision": None, "reason": f"{message} It was to be rolled back. {effects.NAMELESS}"}
         wished, message = None, put["reason"]
-    a.move(verb, target, facts, put)
+    a.move(Verb.SETTLE, target, facts, put)
     if wished is not None and is_known:
         actions.begin_rollback(session, case, wished, now=a.now)
     return message
@@ -235,7 +236,7 @@ def _applied(
     part_minor: int | None,
     facts: dict[str, Any],
     put: dict[str, Any],
-) -> tuple[Verb, Place, str]:
+) -> tuple[Place, str]:
     """Where only a part was applied it is that part which stands from now on, and what was planned behind it, which
     would tell the customer of the whole, is not sent."""
     _change(a.session, doubtful, "applied")
@@ -255,11 +256,11 @@ def _applied(
     if part_minor is not None or a.case.rollback_decision is not None:
         facts["void"] = acting.void(a.session, a.case)  # What has not left need not be undone either.
     elif effects.next_to_send(planned, a.case.step) is not None:
-        return *_on(a.case), f"{message} The next effect of this case follows."
-    return Verb.SETTLE, lifecycle.ROLLED_BACK if a.case.step == Step.UNDO else lifecycle.COMPLETED_APPLY, message
+        return _on(a.case), f"{message} The next effect of this case follows."
+    return lifecycle.ROLLED_BACK if a.case.step == Step.UNDO else lifecycle.COMPLETED_APPLY, message
 
 
-def _not_applied(a: Acting, doubtful: list[Effect], put: dict[str, Any]) -> tuple[Verb, Place, str]:
+def _not_applied(a: Acting, doubtful: list[Effect], put: dict[str, Any]) -> tuple[Place, str]:
     """As after a refusal: a lead tries it again with a new key, or decides what becomes of the rest."""
     _change(a.session, doubtful, "rejected")
     planned = effect_rows.of_case(a.session, case_id=a.case.id)
@@ -268,14 +269,14 @@ def _not_applied(a: Acting, doubtful: list[Effect], put: dict[str, Any]) -> tupl
     if a.case.step == Step.UNDO:
         if all(one.message for one in doubtful) and effects.is_undone_in_fact(planned):
             put["reason"] = "Settled by two people: the correction was not sent. What was applied is undone."
-            return Verb.SETTLE, lifecycle.ROLLED_BACK, str(put["reason"])
+            return lifecycle.ROLLED_BACK, str(put["reason"])
         put["reason"] = f"{message} {effects.sum_of(stands)} still stands. {effects.UNDO_CHOICES}"
-        return Verb.SETTLE, lifecycle.ESCALATED_UNDO, message
+        return lifecycle.ESCALATED_UNDO, message
     if stands:
         put["reason"] = f"{message} {effects.sum_of(stands)} that was applied before stands. {effects.CHOICES}"
-        return Verb.SETTLE, lifecycle.ESCALATED_APPLY, message
+        return lifecycle.ESCALATED_APPLY, message
     put |= {"reason": message, "rollback_decision": None}  # Nothing is left to undo.
-    return Verb.SETTLE, lifecycle.FAILED_APPLY, message
+    return lifecycle.FAILED_APPLY, message
 
 
 def _change(session: Session, doubtful: Sequence[Effect], state: str) -> None:
@@ -283,11 +284,9 @@ def _change(session: Session, doubtful: Sequence[Effect], state: str) -> None:
         effect_rows.change(session, effect_id=one.id, states=("in_doubt",), values={"state": state})
 
 
-def _on(case: Case) -> tuple[Verb, Place]:
-    """How a case goes on with what is still to be sent."""
-    if case.step == Step.UNDO:
-        return Verb.RETRY, lifecycle.PENDING_UNDO
-    return Verb.SETTLE, lifecycle.PENDING_APPLY
+def _on(case: Case) -> Place:
+    """Where a case goes on with what is still to be sent."""
+    return lifecycle.PENDING_UNDO if case.step == Step.UNDO else lifecycle.PENDING_APPLY
 
 
 def _evidence(effect: Effect, decision: Decision, reference: str, part_minor: int | None, now: datetime) -> Receipt:

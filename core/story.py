@@ -53,6 +53,7 @@ WORDS: Final = {
     "undo_refused": "The undo was refused",
     "accept": "Accepted as it is",
     "settle": "Settled with evidence",
+    "taken_over": "Found at the receiver by its key",
     "question": "Put in doubt again",
     "settle_first": "First finding recorded",
     "settle_corrected": "Finding corrected: it waits for a second lead",
@@ -90,7 +91,7 @@ ENDS: Final = {
     "not_asked": "not asked: the cap",
 }
 _REFUSED: Final = {
-    "stale": "To {}: the case had moved on since it was shown.",
+    "stale": "To {}: the case had moved on meanwhile.",
     "forbidden": "To {}: that was not for this person to do.",
 }
 _STEPS: Final = {Step.PROPOSE: "proposal", Step.REVIEW: "review", Step.APPLY: "effect", Step.UNDO: "undo"}
@@ -227,6 +228,8 @@ def _kind(event: Event, decision: Decision | None, instead: Decision | None, att
     """Which of the words an event is told with."""
     if event.kind == "refused" and event.to_state is None:
         return "refused_act"
+    if event.kind == "settle" and decision is None:  # No person's: its receiver holds it.
+        return "taken_over"
     if instead is not None and decision is not None:
         return "settle_corrected" if instead.person_id == decision.person_id else "settle_differs"
     if event.kind == "refused" and attempt is not None and attempt.kind in ("not_sent", "withheld"):

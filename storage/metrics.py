@@ -326,8 +326,12 @@ def _completions(window: Window) -> Select[Any]:
 
 
 def _reversals(window: Window) -> Select[Any]:
-    later = EVENT.alias()
-    part = case((_follows(later, later.c.to_state == "rolled_back"), "rolled_back"), else_="standing")
+    later, after = EVENT.alias(), EVENT.alias()
+    questioned = exists().where(
+        after.c.case_id == later.c.case_id, after.c.case_version > later.c.case_version, after.c.kind == "question"
+    )
+    undone = _follows(later, and_(later.c.to_state == "rolled_back", ~questioned))
+    part = case((undone, "rolled_back"), else_="standing")
     return _rows(EVENT.c.at, part).where(
         *_moves(window, "applied", "settle", "accept"), EVENT.c.to_state == "completed"
     )

@@ -25,6 +25,11 @@ def numbers(session: Session) -> dict[UUID, int]:
     return dict(session.exec(select(Case.id, Case.number)).all())
 
 
+def wished(session: Session) -> set[UUID]:
+    """The cases that somebody wants rolled back as soon as it is known what arrived."""
+    return set(session.exec(select(Case.id).where(col(Case.rollback_decision).is_not(None))).all())
+
+
 def keep_back(session: Session, *, effect_ids: Sequence[UUID], now: datetime) -> None:
     """Let these effects not be sent any more: a worker that takes one passes it to a person."""
     late = _EFFECTS.c.send_before

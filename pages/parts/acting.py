@@ -28,7 +28,7 @@ def buttons(seen: cases.View, *, who: Who) -> None:
             offered.append((label, name, icon))
 
     in_doubt = any(map(_doubtful, seen.effects))
-    questionable = effects.questionable(seen.effects, seen.events, seen.case.step)
+    questionable = effects.questionable(seen.effects, seen.events, place)
     decides = place in lifecycle.REVIEWABLE and cases.refusal(seen, Act.DECIDE, who) is None
     offer("Withdraw", "withdraw", "cancel", Act.WITHDRAW, Verb.WITHDRAW)
     if place != lifecycle.ESCALATED_APPLY or not in_doubt:

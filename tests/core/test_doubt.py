@@ -359,7 +359,7 @@ def test_what_may_have_arrived_is_not_taken_back_before_it_is_known(store: Store
     for _ in range(3):
         go()
 
-    assert "rolled back as soon as" in done.message
+    assert done.message.endswith("not known yet. As soon as it is, it is taken back or rolled back.")
     assert waited == "retrying/apply"
     assert receiver.sent == ["apply 1", "apply 1", "apply 1", "undo 1"]
     assert place(made) == "rolled_back/undo"
@@ -409,7 +409,7 @@ def test_a_wish_is_done_as_soon_as_the_try_under_way_did_nothing(
     record.record(ran, holder=drive.HOLDER, settings=store.settings, now=clock.now())
     go()
 
-    assert "leaving now" in wished.message
+    assert wished.message.startswith("It is on its way, and whether it arrived is not known yet.")
     assert receiver.sent == sent
     assert place(made) == ends
     assert drive.case(made.case_id).rollback_decision is None
@@ -882,6 +882,93 @@ def test_one_effect_is_questioned_at_a_time_the_longest_settled_first(store: Sto
 
     assert (both, in_doubt, place(made)) == ("completed/apply", [[1], [2]], "completed/apply")
     holds()
+
+
+def test_a_rollback_that_people_settled_wrongly_is_questioned_and_done_after_all(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "unknown", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(2):
+        go()
+    both_find(store, made, Finding.APPLIED)
+    for _ in range(2):
+        go()
+    settled = place(made)
+    settling.question(made.case_id, "It is not in their list.", actor=store.lead)
+    questioned = drive.case(made.case_id)
+    both_find(store, made, Finding.NOT_APPLIED)
+    stands = drive.case(made.case_id).reason or ""
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert settled == "rolled_back/undo"
+    assert (questioned.state, questioned.step, questioned.finished_at) == ("escalated", "undo", None)
+    assert "2.00 EUR still stands" in stands
+    assert receiver.sent == ["apply 1", "apply 2", "undo 2", "undo 2", "undo 1", "undo 2"]
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_an_undo_that_was_given_up_and_accepted_is_questioned_and_settled_as_done(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "applied", "unknown", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(3):
+        go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    actions.accept(made.case_id, "It may stand.", actor=store.lead)
+    accepted = place(made)
+    settling.question(made.case_id, "Their list shows it.", actor=store.lead)
+    questioned = place(made)
+    both_find(store, made, Finding.APPLIED)
+
+    assert (accepted, questioned, place(made)) == ("completed/apply", "escalated/undo", "rolled_back/undo")
+    holds()
+
+
+def test_what_was_applied_is_settled_anew_after_an_undo_of_it_was_refused(store: Store) -> None:
+    receiver = Receiver("unknown", "refused", "refused", "refused")
+    made, go = approved(store, receiver)
+    go()
+    for lead in (store.lead, store.other_lead):
+        settling.settle(made.case_id, Finding.APPLIED, "I looked.", actor=lead, reference="T-1")
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(3):
+        go()
+    actions.accept(made.case_id, "They know no T-1.", actor=store.lead)
+    settling.question(made.case_id, "They know no T-1.", actor=store.lead)
+    both_find(store, made, Finding.NOT_APPLIED)
+
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2", "undo 1"]
+    assert place(made) == "failed/apply"
+    holds()
+
+
+def test_what_was_given_up_with_a_part_is_said_to_stay_unsent(store: Store) -> None:
+    made, go = approved(store, Receiver("part"))
+    go()
+    for lead in (store.lead, store.other_lead):
+        settling.settle(made.case_id, Finding.APPLIED, "I looked.", actor=lead, reference="T-1", part_minor=60)
+
+    done = settling.question(made.case_id, "It is gone.", actor=store.lead)
+
+    assert done.message.endswith("What was given up when it was settled as a part stays unsent.")
+
+
+def test_to_send_again_what_is_to_be_rolled_back_says_that_it_is_taken_back(store: Store) -> None:
+    receiver = Receiver("unknown")
+    made, _ = approved(store, receiver)
+    drive.step(store.settings.model_copy(update={"effect_attempts": 1}), receivers={"two": receiver})
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    done = [
+        settling.settle(made.case_id, Finding.RESEND, "Ask again.", actor=lead)
+        for lead in (store.lead, store.other_lead)
+    ]
+
+    assert done[1].message.endswith("sent again with the same key. As soon as its outcome is known it is taken back.")
 
 
 def test_a_withdrawn_case_says_nothing_of_sending(store: Store) -> None:

@@ -12,7 +12,20 @@ from uuid import UUID
 
 import pytest
 
-from core import actions, admission, backups, cases, claims, clock, installation, moves, reconcile, settling, verify
+from core import (
+    actions,
+    admission,
+    backups,
+    cases,
+    claims,
+    clock,
+    errors,
+    installation,
+    moves,
+    reconcile,
+    settling,
+    verify,
+)
 from core.actions import Verdict
 from core.moves import SYSTEM, Note
 from core.outcomes import Answer, Receipt
@@ -369,8 +382,47 @@ def test_in_restored_mode_an_approval_can_not_be_taken_back_as_if_nothing_had_le
     run(restored)
     drive.until_idle(restored.settings)
 
-    assert "rolled back as soon as" in done.message
+    assert done.message.startswith("Whether it left before the backup was brought back is not known yet")
     assert (place(case_id), credits_(restored)) == ("rolled_back/undo", 0)
+    assert broken(restored) == {}
+
+
+def test_what_is_taken_back_in_restored_mode_and_never_left_is_not_sent(
+    store: Store, tmp_path: Path, bring_back: Restore
+) -> None:
+    [case_id] = waiting(store, "a")
+    approve(store, case_id)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+
+    with pytest.raises(errors.ActionError, match="the receivers were not asked"):
+        actions.withdraw(case_id, actor=restored.lead)
+    actions.take_back(case_id, actor=restored.reviewer, settings=restored.settings)
+    run(restored)
+    drive.until_idle(restored.settings)
+
+    assert place(case_id) == "waiting_for_review/review"
+    assert ledger(restored).transfers() == []
+    assert broken(restored) == {}
+
+
+def test_what_is_taken_back_in_restored_mode_goes_to_people_where_a_receiver_cannot_list(
+    store: Store, tmp_path: Path, bring_back: Restore
+) -> None:
+    [case_id] = waiting(store, "a")
+    approve(store, case_id)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+    by_key = {"ledger": drive.Scripted(ledger(restored))}  # It finds by key and cannot list what it holds.
+
+    actions.take_back(case_id, actor=restored.reviewer, settings=restored.settings)
+    report = reconcile.run(settings=restored.settings, receivers=by_key)
+    drive.step(restored.settings, receivers=by_key)
+
+    assert (report.to_people, report.is_restored) == (1, False)
+    assert place(case_id) == "escalated/apply"
+    assert (drive.case(case_id).reason or "").startswith("It may have left before the backup was brought back")
+    assert ledger(restored).transfers() == []
     assert broken(restored) == {}
 
 
@@ -529,7 +581,7 @@ def test_after_a_restore_nothing_open_is_sent_again_to_a_receiver_that_keeps_no_
     assert (report.to_people, report.to_send, report.is_restored) == (1, 0, False)
     assert "people find out what became of each" in report.as_text()
     assert (place(case_id), receivers["ledger"].paid) == ("escalated/apply", 1)
-    assert "does not keep keys" in (drive.case(case_id).reason or "")
+    assert "may have left before the backup was brought back" in (drive.case(case_id).reason or "")
 
 
 def test_what_a_receiver_may_have_forgotten_by_now_is_not_said_to_be_missing(store: Store) -> None:

@@ -450,6 +450,32 @@ def test_after_a_restore_a_reply_that_may_have_left_goes_to_people(office: Offic
     office.holds()
 
 
+def test_after_a_restore_a_reply_behind_money_that_never_left_needs_no_people(office: Office) -> None:
+    made = office.approved()
+    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    report = reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
+    office.go()
+
+    assert (report.to_send, report.to_people, report.is_restored) == (2, 0, False)
+    assert place(made) == "completed/apply applied"
+    assert len(office.server.letters) == 1
+    office.holds()
+
+
+def test_after_a_restore_a_reply_behind_money_that_is_there_goes_to_people(office: Office) -> None:
+    made = office.approved()
+    planned = cases.view(made.case_id, actor=office.store.lead).effects
+    office.ledger.apply(drive.sending(planned[0].key, planned[0].payload))
+    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    report = reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
+    office.go()
+
+    assert (report.taken_over, report.to_people) == ((1,), 1)
+    assert place(made) == "escalated/apply"
+    assert office.server.letters == []
+    office.holds()
+
+
 TAMPERED = {
     "a case declined by its reply is called applied": (
         "UPDATE cases SET outcome = 'applied' WHERE outcome = 'declined'", "I13"

@@ -131,6 +131,8 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "a payload is edited": ("UPDATE effects SET payload = '{}' WHERE kind = 'apply'", "I6"),
     "an effect's key is replaced": ("UPDATE effects SET key = 'f' WHERE kind = 'undo'", "I7"),
     "an attempt is removed": ("DELETE FROM attempts WHERE step = 'undo'", "I8"),
+    "what was sent is said to be of less": ("UPDATE effects SET amount_minor = 1 WHERE kind = 'apply'", "I9"),
+    "what is over is in doubt": ("UPDATE effects SET state = 'in_doubt' WHERE kind = 'undo'", "I23"),
     "a receipt is removed": ("DELETE FROM receipts", "I9"),
     "an attempt is renumbered": ("UPDATE attempts SET n = 9 WHERE step = 'undo'", "I10"),
     "an applied effect is called refused": ("UPDATE effects SET state = 'rejected' WHERE kind = 'apply'", "I13"),

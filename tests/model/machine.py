@@ -72,6 +72,7 @@ HANDS: dict[Place, tuple[str, ...]] = {
     lifecycle.ESCALATED_APPLY: ("settle", "settle", "roll_back", "accept", "retry"),
     lifecycle.COMPLETED_APPLY: ("roll_back", "roll_back", "question"),
     lifecycle.ESCALATED_UNDO: ("settle", "accept", "accept", "retry", "question"),
+    lifecycle.ROLLED_BACK: ("question",),
 }
 WISHES = (*sorted({wish for wishes in HANDS.values() for wish in wishes}), "leave", "return")
 

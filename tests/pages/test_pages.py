@@ -323,7 +323,7 @@ def test_what_is_leaving_is_taken_back_once_and_the_page_says_what_will_be(
 
     at.button(key="case.take_back").click().run()
 
-    assert "It is leaving now. It will be rolled back as soon as its outcome is known." in words(at)
+    assert "It is on its way, and whether it arrived is not known yet." in words(at)
     assert "It will be rolled back once its outcome is known." in words(at)
     assert "case.take_back" not in [one.key for one in at.button]
 
