@@ -221,8 +221,8 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
 
 
 def _for_everybody(one: standing.Standing) -> dict[str, Any]:
-    """How a lane stands, for who has not signed in: without what a person wrote, and without his name."""
-    return one.as_json() | ({"why": "Paused by a person."} if one.by_person else {})
+    """How a lane stands, for who has not signed in: without what a person wrote, his name, or a case."""
+    return one.as_json() | ({"why": one.why_for_all} if one.why_for_all else {})
 
 
 def settings_in_use() -> Settings:

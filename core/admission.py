@@ -235,7 +235,7 @@ def missing(session: Session, *, connected: Sequence[str], now: datetime) -> lis
     elsewhere = workers.connected(session, since=now - MINUTE) if unknown else set()
     for name in sorted(unknown - elsewhere):
         if row_of(session, name, lock=True).stopped_at is None:
-            stopped = Breaker(now, str(Category.CONFIGURATION), f"no receiver called {name} is connected", now, stops=1)
+            stopped = Breaker(now, str(Category.CONFIGURATION), f"no receiver called {name} is connected", stops=1)
             lanes.change(session, name=name, values=asdict(stopped))
             facts = {"lane": name, "category": str(Category.CONFIGURATION)}
             notes.append(Note("lane_stopped", moves.SYSTEM, facts=facts))

@@ -54,14 +54,18 @@ def claim(
         return []
     with database.transaction() as session:
         if too_late:
-            due = cases.past_horizon(session, now=now, lane=lane, limit=limit)
-            return _sent_on(session, due, Through(lane, limit), holder, settings, now, retention)
-        through = admission.ask(session, lane=lane, limit=limit, settings=settings, now=now)
-        if through.limit < 1:
-            return []
-        if lane == MODEL:
-            return _to_propose(session, through, holder, settings, now)
-        return _to_send(session, through, holder, settings, now, retention)
+            through = Through(lane, limit)
+            due = list(cases.past_horizon(session, now=now, lane=lane, limit=limit))
+        else:
+            through = admission.ask(session, lane=lane, limit=limit, settings=settings, now=now)
+            if through.limit < 1:
+                return []
+            if lane == MODEL:
+                return _to_propose(session, through, holder, settings, now)
+            due = []
+            for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
+                due += cases.due(session, now=now, lane=lane, step=str(step), limit=through.limit - len(due))
+        return [*to_send(session, due, through, holder=holder, settings=settings, now=now, retention=retention)]
 
 
 def _begin(
@@ -91,7 +95,7 @@ def _begin(
     return {
         case.id: {
             "id": uuid7(), "case_id": case.id, "n": counts.get(case.id, 0) + 1, "step": case.step,
-            "epoch": case.epoch, "eligible_at": eligible[case.id], "started_at": now, "lane": through.lane,
+            "epoch": case.epoch, "eligible_at": eligible[case.id], "started_at": now, "lane": through.lane or None,
             "retry": int(tried[case.id]),
         }
         for case in found
@@ -309,26 +313,19 @@ def _set_aside(session: Session, through: Through, chosen: Sequence[tuple[Case, 
 # --- An effect --------------------------------------------------------------------------------------------------------
 
 
-def _to_send(
-    session: Session, through: Through, holder: str, settings: Settings, now: datetime, retention: timedelta | None
-) -> list[ToPropose | ToSend]:
-    due: list[Case] = []
-    for step in (Step.UNDO, Step.APPLY):  # Taking back waits behind nothing.
-        due += cases.due(session, now=now, lane=through.lane, step=str(step), limit=through.limit - len(due))
-    return _sent_on(session, due, through, holder, settings, now, retention)
-
-
-def _sent_on(
+def to_send(
     session: Session,
     due: Sequence[Case],
     through: Through,
+    *,
     holder: str,
     settings: Settings,
     now: datetime,
-    retention: timedelta | None,
-) -> list[ToPropose | ToSend]:
-    """Effects past their horizon, or that may have been applied at another address or where no keys are kept, are not
-    begun to be sent: their attempt says why they go to a person."""
+    retention: timedelta | None = USUAL_RETENTION,
+) -> list[ToSend]:
+    """Take these cases, and begin to send of each what comes next. Effects past their horizon, or that may have been
+    applied at another address or where no keys are kept, are not begun to be sent: their attempt says why they go to a
+    person."""
     planned = effect_rows.by_case(session, case_ids=[case.id for case in due]) if due else {}
     # A case without an effect to send must not be there; if one is, it stops only itself, and `verify` warns of it.
     chosen = {
@@ -341,7 +338,7 @@ def _sent_on(
         return []
     begun = _begin(session, found, through, holder, now)
     unknown = effect_rows.unknown_attempts(session, effect_ids=[one.id for one in chosen.values()])
-    work: list[ToPropose | ToSend] = []
+    work: list[ToSend] = []
     leaving = []
     for case in found:
         effect = chosen[case.id]

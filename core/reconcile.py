@@ -18,9 +18,9 @@ from uuid import UUID
 
 import structlog
 from sqlmodel import Session
-from uuid_utils.compat import uuid7
 
 from core import actions, claims, clock, effects, errors, installation, lifecycle, lines, money, moves, naming, record
+from core.admission import Through
 from core.executor import Ran, ToSend
 from core.figures import counted
 from core.lifecycle import Place, State, Step, Verb
@@ -30,11 +30,12 @@ from core.receivers import Listing, Receiver, Searchable
 from core.settings import Settings
 from storage import cases, database, installations, lanes, reconciling
 from storage import effects as effect_rows
-from storage.tables import Attempt, Case, Effect
+from storage.tables import Effect
 
 log = structlog.get_logger()
 
 HOLDER = "reconciliation"
+OF_NO_LANE = Through("", 1)  # What is taken over was not sent now.
 OPEN = ("planned", "sending", "in_doubt")
 MOST_FAILED = 3  # Look-ups in a row, after which a receiver is not asked any more this time.
 DERIVED = tuple(product((1, 2, 3), (1, 2, 3), ("apply", "undo")))  # Revision, ordinal, kind: whose key may this be?
@@ -535,7 +536,7 @@ def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datet
     the case has gone on meanwhile, or an earlier effect of it is still to be sent."""
     answer = Answer("applied", receipt=receipt, detail="It was found at the receiver by its key; nothing was sent.")
     try:
-        taken = _claim(effect_id, receipt, now)
+        taken = _claim(effect_id, receipt, settings, now)
         if taken is None:
             return None
         work, number = taken
@@ -547,7 +548,7 @@ def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datet
 
 
 @database.rerun
-def _claim(effect_id: UUID, receipt: Receipt, now: datetime) -> tuple[ToSend, int] | None:
+def _claim(effect_id: UUID, receipt: Receipt, settings: Settings, now: datetime) -> tuple[ToSend, int] | None:
     """Take the case of this effect as a worker would, due or not; one in doubt goes on from there first."""
     by = Actor("worker", HOLDER)
     with database.transaction() as session:
@@ -567,10 +568,8 @@ def _claim(effect_id: UUID, receipt: Receipt, now: datetime) -> tuple[ToSend, in
             moves.move(session, [Move(case, Verb.SETTLE, there, by, facts, put)], now=now)
         if case.state not in (State.PENDING, State.RETRYING) or effects.next_to_send(planned, case.step) is not effect:
             return None
-        eligible_at = case.due_at or case.since
-        put = {"holder": HOLDER, "beat": 0, "epoch": case.epoch + 1}
-        moves.move(session, [Move(case, Verb.CLAIM, Place(State.PROCESSING, Step(case.step)), by, {}, put)], now=now)
-        return _begun(session, case, effect, eligible_at, now), case.number
+        (work,) = claims.to_send(session, [case], OF_NO_LANE, holder=HOLDER, settings=settings, now=now)
+        return work, case.number
 
 
 def _is_proof(session: Session, one: Effect, receipt: Receipt) -> bool:
@@ -588,46 +587,6 @@ _RESUME: Mapping[Place, Place] = {
     lifecycle.ESCALATED_APPLY: lifecycle.PENDING_APPLY,
     lifecycle.ESCALATED_UNDO: lifecycle.PENDING_UNDO,
 }
-
-
-def _begun(session: Session, case: Case, effect: Effect, eligible_at: datetime, now: datetime) -> ToSend:
-    """The claim's attempt. One that was sent before and is past its horizon is not sent in it, as with any worker."""
-    late = effect.attempts > 0 and effect.send_before is not None and now >= effect.send_before
-    attempt = Attempt(
-        id=uuid7(),
-        case_id=case.id,
-        n=cases.attempt_counts(session, case_ids=[case.id]).get(case.id, 0) + 1,
-        step=case.step,
-        epoch=case.epoch,
-        effect_id=None if late else effect.id,
-        eligible_at=eligible_at,
-        started_at=now,
-    )
-    session.add(attempt)
-    session.flush()
-    send_before = effect.send_before if effect.attempts and effect.send_before else effects.send_before(now)
-    if not late:
-        begun = {
-            "effect": effect.id, "first_sent_at": effect.first_sent_at or now, "send_before": send_before,
-            "sent_to": effect.sent_to,
-        }  # fmt: skip
-        effect_rows.begin_sending(session, effects=[begun])
-    return ToSend(
-        case_id=case.id,
-        epoch=case.epoch,
-        attempt_id=attempt.id,
-        effect_id=effect.id,
-        kind=effect.kind,
-        receiver=effect.receiver,
-        key=effect.key,
-        payload=effect.payload,
-        tries=case.tries + 1,
-        earlier_unknown=True,
-        withheld=late,
-        send_before=send_before,
-        horizon=effect.send_before,
-        signed_at=now,
-    )
 
 
 def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, settings: Settings, now: datetime) -> bool:

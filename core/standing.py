@@ -131,7 +131,7 @@ class Standing:
     do: str
     until: datetime | None  # When it tries again by itself.
     waiting: int  # Cases that are to go out through it, those included that wait for something else as well.
-    by_person: bool = False  # A person paused it, and `why` has his name and words.
+    why_for_all: str = ""  # In place of a `why` that has a person's name and words, or names a case.
     needs_person: bool = False  # It opens only when somebody settles what stopped it.
 
     def next_try(self, when: Callable[[datetime], str] = clock.exact) -> str:
@@ -215,8 +215,8 @@ def _standing(
     if row.paused_at is not None:
         who = names.get(row.paused_by, "somebody") if row.paused_by else "Countersign"
         why = wording.sentence(f"Paused by {who}: {row.paused_reason}") + mixed_up
-        by_person = row.paused_by is not None
-        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, by_person, True)
+        for_all = wording.sentence("Paused by a person" if row.paused_by else f"Paused by {who}: {row.paused_reason}")
+        return Standing(row.name, "paused", row.paused_at, why, "A lead resumes it.", None, waiting, for_all, True)
     if row.stopped_at is not None:
         why, do = _words(row, settings, now, spent)
         if row.probe is not None and row.probe_until is not None and now < row.probe_until:

@@ -23,6 +23,7 @@ from core import (
     record,
     standing,
     verify,
+    waiting,
 )
 from core.breaker import Signal
 from core.executor import Ran, ToPropose, ToSend
@@ -907,6 +908,7 @@ def test_a_receiver_that_knows_our_key_with_other_contents_is_paused_until_a_per
     number = drive.case(work.case_id).number
     assert "with other contents (422 key_reused)" in shown.why
     assert shown.why.endswith(f" It is the key {work.key} of case {number}.")
+    assert shown.why_for_all == shown.why.removesuffix(f" It is the key {work.key} of case {number}.")
     keeps = standing.keeping("ledger", store.settings, submitter=store.submitter.id, is_new=False)
     assert keeps is not None
     assert keeps.why == shown.why
@@ -937,6 +939,7 @@ def test_work_for_a_receiver_that_is_not_connected_waits_and_everybody_is_told(s
 
     shown = lane(store, store.settings, "ledger")
     assert "no receiver called ledger is connected" in shown.why
+    assert waiting.Watch([]).is_hopeless([shown], clock.now()), "a worker without it waits for ever"
     drive.step(store.settings)  # A worker that has it: the probe goes through, and the lane is open again.
     assert lane(store, store.settings, "ledger").state == "open"
 

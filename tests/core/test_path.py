@@ -146,7 +146,7 @@ def test_taking_back_what_is_leaving_becomes_a_rollback_when_the_outcome_is_know
     record.record(ran, holder=drive.HOLDER, settings=store.settings, now=clock.now())
     drive.until_idle(store.settings)
 
-    assert "leaving now" in done.message
+    assert "It is on its way" in done.message
     assert drive.case(made.case_id).state == "rolled_back"
     holds(store)
 

@@ -16,7 +16,7 @@ from tests.counterparts.faulty_receiver import OTHER_SECRET, SECRET, FaultyRecei
 __all__ = ["terminal"]  # A fixture.
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
-SHUT = Standing("http", "stopped", NOW, "It refuses us.", "Settle it.", NOW + timedelta(minutes=1), 1, False, True)
+SHUT = Standing("http", "stopped", NOW, "It refuses us.", "Settle it.", NOW + timedelta(minutes=1), 1, "", True)
 
 
 def test_what_is_shut_is_said_once_for_each_change() -> None:
