@@ -28,6 +28,7 @@ test: dev counterparts ## Run every test (a browser and a model server are insta
 
 faults: dev counterparts ## Try every fault of models and receivers, every pair of crash points, long outages: hours
 	@$(SCRATCH) && $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or integration" $(ARGS)
+	@$(BIN)/countersign bench --only delay
 
 check: dev ## Lint, format, types, imports, and that the migrations match the tables
 	$(BIN)/ruff check

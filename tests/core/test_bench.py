@@ -45,9 +45,18 @@ def test_a_part_is_measured_by_itself() -> None:
     assert report["figures"][0]["value"] >= 1
 
 
+def test_what_hangs_beside_other_cases_is_measured() -> None:
+    report = alone(measured, "--only", "delay")
+
+    assert [(one["measure"], one["note"]) for one in report["figures"]] == [
+        ("p95 of a case, all well", "a call takes 200 ms"),
+        ("the same beside what hangs", "a hung call, a dripping answer and a dead receiver beside it"),
+    ]
+
+
 def measured(*options: str) -> dict[str, Any]:
     """What a small bench says; in a process of its own, because it silences all logs."""
-    bench.IDLE_SECONDS, bench.PICK_UPS = 0.5, 5
+    bench.IDLE_SECONDS, bench.PICK_UPS, bench.DELAY_ROUNDS, bench.DELAY_CASES = 0.5, 5, 1, 4
     done = CliRunner().invoke(cli.app, ["bench", "--cases", "100", "--json", *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     report: dict[str, Any] = json.loads(done.stdout)
