@@ -28,7 +28,7 @@ from core.workflow import Prompt, Reversibility, Submission
 from storage import cases, database, lanes
 from storage import effects as effect_rows
 from storage import prompts as prompt_rows
-from storage.tables import Case, PromptVersion
+from storage.tables import Case, Effect, PromptVersion
 
 CLOCK_TOLERANCE = timedelta(minutes=1)  # By which two commits may be out of order without anybody's clock being wrong.
 MOST_LEFT = 64  # Cases too dear for what is left of the day, behind which others are looked for.
@@ -366,6 +366,7 @@ def to_send(
                 earlier_unknown=effect.id in unknown,
                 withheld=withheld,
                 untried=effect.attempts == 0,
+                takes_back=_elsewhere(effect, planned[case.id], settings),
                 elsewhere=elsewhere,
                 send_before=send_before,
                 horizon=effect.send_before,
@@ -377,6 +378,13 @@ def to_send(
     effect_rows.begin_sending(session, effects=leaving)
     cases.insert_attempts(session, rows=list(begun.values()))
     return work
+
+
+def _elsewhere(undo: Effect, planned: Sequence[Effect], settings: Settings) -> str:
+    """The key of what this undo takes back where that was applied at another address than is set now; else empty."""
+    forward = next((one for one in planned if one.id == undo.reverses), None)
+    is_moved = forward is not None and not forward.message and effects.is_elsewhere(forward, settings)
+    return forward.key if forward is not None and is_moved else ""
 
 
 def beat(*, holder: str, case_ids: Sequence[UUID]) -> int:

@@ -34,6 +34,11 @@ ELSEWHERE = (
     "to the new one. Look it up at the old one, or set that again."
 )
 
+UNKNOWN_THERE = (
+    "What it takes back was applied at another address than the receiver has now, and is not known at this one: it was "
+    "not sent. Set that address again and try again, or undo it there by hand."
+)
+
 
 @dataclass(frozen=True)
 class ToPropose:
@@ -76,6 +81,7 @@ class ToSend:
     signed_at: datetime
     withheld: bool = False  # It was claimed only to go to a person: nothing will be sent.
     untried: bool = False  # There was no try of it here before this one.
+    takes_back: str = ""  # The key of what it undoes, where that was applied at another address than is set now.
     elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
     is_reversible: bool = False  # It was approved as something that can be taken back.
     probe: bool = False  # It goes out to see whether the receiver is well again.
@@ -160,6 +166,10 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
         reason += f"{naming.called(receiver.name)} takes nothing back."
         answer = _withheld("it could not be taken back")
         return Ran(work, Refused(f"{reason} It was not sent."), clock.now(), answer=answer)
+    elif work.takes_back and (unable := _unable(work.takes_back, receiver)) is not None:
+        if unable.kind == "rejected":
+            return Ran(work, Refused(UNKNOWN_THERE), clock.now(), answer=unable)
+        answer = unable
     else:
         try:
             call = receiver.apply if work.kind == "apply" else receiver.undo
@@ -191,6 +201,18 @@ def send(work: ToSend, *, receivers: Mapping[str, Receiver], limits: Limits, rng
 
 def _withheld(why: str) -> outcomes.Answer:
     return outcomes.Answer("not_sent", detail=why, asked=False)
+
+
+def _unable(key: str, receiver: Receiver) -> outcomes.Answer | None:
+    """Why this receiver cannot take back what was done with this key at another address; None: it knows of it, as a
+    system does that moved with its records."""
+    if isinstance(receiver, Searchable):
+        try:
+            if receiver.find(key=key) is not None:
+                return None
+        except Exception as error:  # Whatever the other side can do.
+            return outcomes.Answer("not_sent", detail=lines.words(error))
+    return outcomes.Answer("rejected", detail="applied at another address", asked=False)
 
 
 def _promises_too_much(work: ToSend, receiver: Receiver) -> bool:

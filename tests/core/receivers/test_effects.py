@@ -274,6 +274,45 @@ def test_what_surely_did_not_arrive_goes_to_the_new_address(
     assert world.holds()
 
 
+def test_an_undo_is_not_sent_to_a_system_that_does_not_know_what_it_takes_back(
+    store: Store, there: FaultyReceiver, other: FaultyReceiver
+) -> None:
+    world = World(store, there).go()
+    world.connect(other)
+    actions.roll_back(world.case_id, "Wrong order.", actor=store.lead)
+    world.go()
+    refused = (world.place, world.reason)
+    world.connect(there)
+    actions.retry(world.case_id, actor=store.lead, settings=world.settings)
+    world.go()
+
+    assert refused[0] == "escalated/undo"
+    assert executor.UNKNOWN_THERE in refused[1]
+    assert "still stands applied" in refused[1]
+    assert [one.path for one in other.came] == ["/find"]
+    assert world.place == "rolled_back/undo"
+    assert list(there.applied("undo").values()) == [ONCE]
+    assert world.holds()
+
+
+def test_an_undo_goes_to_a_system_that_moved_with_its_records_as_soon_as_it_can_be_asked(
+    store: Store, there: FaultyReceiver
+) -> None:
+    world = World(store, there).go()
+    world.settings = world.settings.model_copy(update={"http_url": there.url.replace("127.0.0.1", "localhost")})
+    world.receivers = {"http": Http(world.settings)}
+    actions.roll_back(world.case_id, "Wrong order.", actor=store.lead)
+    there.finds = ["500"]
+    world.go()
+    waited = world.place
+    world.go()
+
+    assert waited == "retrying/undo"
+    assert world.place == "rolled_back/undo"
+    assert list(there.applied("undo").values()) == [ONCE]
+    assert world.holds()
+
+
 def test_a_lane_is_not_kept_waiting_by_a_probe_that_is_not_sent(
     store: Store, there: FaultyReceiver, other: FaultyReceiver
 ) -> None:
