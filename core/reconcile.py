@@ -415,7 +415,8 @@ def _may_have_left(found: _Found, one: Effect, asked: _Asked) -> None:
         return
     found.to_send += 1
     remembers_until = one.planned_at + asked.retention[one.receiver]
-    if one.case_id not in asked.forgotten and (is_listed or asked.at < remembers_until):
+    is_absent = is_listed or ((one.receiver, one.key) in asked.held and asked.at < remembers_until)
+    if is_absent and one.case_id not in asked.forgotten:
         found.not_begun.add(which)
     if one.send_before is None and not is_listed:
         # The receiver may have forgotten the key since.

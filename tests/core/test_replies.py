@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from core import acting, actions, cases, clock, effects, errors, installation, reconcile, record, settling, verify
 from core.actions import Verdict
 from core.effects import QUIET
-from core.outcomes import Answer
+from core.outcomes import Answer, Receipt
 from core.receivers import Receiver, Sending
 from core.receivers.ledger import Ledger
 from core.receivers.mail import Mail
@@ -460,6 +460,34 @@ def test_after_a_restore_a_reply_behind_money_that_never_left_needs_no_people(of
     assert place(made) == "completed/apply applied"
     assert len(office.server.letters) == 1
     office.holds()
+
+
+class Blips(drive.Scripted):
+    """Finds by key, and does not answer when it is asked for the second."""
+
+    asked = 0
+
+    def find(self, *, key: str) -> Receipt | None:
+        self.asked += 1
+        if self.asked == 2:
+            raise OSError("no route")
+        return super().find(key=key)
+
+
+@pytest.mark.parametrize(("asked", "to_people"), [(drive.Scripted, 0), (Blips, 1)])
+def test_after_a_restore_a_reply_waits_for_what_is_said_of_the_money(
+    office: Office, asked: type[drive.Scripted], to_people: int
+) -> None:
+    other = drive.submit(office.store, key="other", body=drive.request(orders=[]))
+    drive.until_idle(office.settings)
+    actions.decide(other.case_id, Verdict.APPROVE, actor=office.store.reviewer, settings=office.settings)
+    office.approved()
+    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    receivers: dict[str, Receiver] = {"ledger": asked(office.ledger), "mail": Mail(office.settings)}
+
+    report = reconcile.run(settings=office.settings, receivers=receivers)
+
+    assert report.to_people == to_people
 
 
 def test_after_a_restore_a_reply_behind_money_that_is_there_goes_to_people(office: Office) -> None:
