@@ -86,7 +86,7 @@ class Model:
                 reply = _transient(Category.TIMEOUT, f"no answer within {seconds:g} s")
         return replace(
             reply,
-            text=strict_json.storable(reply.text, LONGEST_TEXT, secret=self._settings.api_key.get_secret_value()),
+            text=strict_json.storable(reply.text, LONGEST_TEXT),
             usage=Usage() if self.builtin else reply.usage,
             model_asked=self.name,
             calls=trip.calls,
@@ -123,9 +123,12 @@ class Model:
             response = await self._post({**request, self._limit_name: limit})
         if isinstance(response, Reply):
             return response
+        ours = (self._settings.api_key.get_secret_value(),)
+        body = wire.hide(response.content.decode("latin-1"), ours).encode("latin-1")  # Which is any bytes, one by one.
+        headers = {name.lower(): wire.hide(value, ours) for name, value in response.headers.items()}
         if response.is_success:
-            return provider.reply_of(response.content, response.headers, answer, now=clock.now())
-        return provider.refusal_of(response.status_code, response.headers, response.content, now=clock.now())
+            return provider.reply_of(body, headers, answer, now=clock.now())
+        return provider.refusal_of(response.status_code, headers, body, now=clock.now())
 
     async def _post(self, request: dict[str, Any]) -> httpx2.Response | Reply:
         """The one place where something leaves: a whole response, or the reply that says why there is none."""

@@ -85,8 +85,6 @@ def is_storable(value: Any) -> bool:
 HALF = re.compile("[\ud800-\udfff]")  # Of a character that takes two.
 
 
-def storable(text: str, limit: int, *, secret: str = "") -> str:
-    """Text as both stores hold it, cut to `limit` characters, and without our key in it (some errors echo it)."""
-    if len(secret) >= 12:
-        text = text.replace(secret, "[key]")
+def storable(text: str, limit: int) -> str:
+    """Text as both stores hold it, cut to `limit` characters."""
     return HALF.sub("�", text[:limit].replace("\x00", "�"))

@@ -5,7 +5,7 @@ Whether a request has left decides what may be said of it: one that never left w
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 import httpx2
 
 LONGEST_WAIT: Final = 3_600.0  # Seconds: a longer Retry-After is cut to this.
+SHORTEST_SECRET: Final = 12
+HIDDEN: Final = "[secret]"
 
 # What these mean is that not a byte of the request has left.
 NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
@@ -159,6 +161,15 @@ def moment(value: str) -> datetime | None:
 
 def _plain_number(value: str) -> float | None:
     return float(value) if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value, re.ASCII) else None
+
+
+def hide(words: str, secrets: Iterable[str]) -> str:
+    """What the other side said, without our secrets in it: some echo the key that they refuse."""
+    for secret in secrets:
+        bare = secret.removeprefix("whsec_").rstrip("=")
+        if len(bare) >= SHORTEST_SECRET:  # A shorter one, such as "none", is none, and may be any word.
+            words = words.replace(bare, HIDDEN)
+    return words
 
 
 def short_code(value: object) -> str | None:

@@ -108,7 +108,8 @@ class Http:
         self.keeps_keys = settings.http_keeps_keys
         self._url = httpx2.URL(settings.http_url.rstrip("/"))
         self._host = self._url.raw_host.decode("ascii")
-        self._signing = [Webhook(one) for one in settings.http_secrets.get_secret_value().split()]
+        self._secrets = settings.http_secrets.get_secret_value().split()
+        self._signing = [Webhook(one) for one in self._secrets]
         self._networks: list[Network] = [ipaddress.ip_network(one) for one in settings.http_networks.split()]
         self._seconds = settings.http_timeout_seconds
         self._resolve = resolve or _by_the_system
@@ -304,7 +305,8 @@ class Http:
                 "POST", url, headers=dict(headers), content=body, extensions={"sni_hostname": self._host}
             ) as response,
         ):
-            return _Got(response.status_code, response.headers, await response.aread())
+            said = wire.hide((await response.aread()).decode("latin-1"), self._secrets).encode("latin-1")
+            return _Got(response.status_code, response.headers, said)
 
 
 # --- Names and addresses --------------------------------------------------------------------------------------------

@@ -28,12 +28,13 @@ pytestmark = pytest.mark.integration
 PASSWORD = "canary-mail-password-91d7"
 NAME, EMAIL = "Quirina Canarywood", "quirina.canarywood@demo.example"
 PHONE, IBAN, CARD = "+49 151 5550 1234", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111"
-SECRETS = (KEY, SECRET, SECRET.removeprefix("whsec_"), PASSWORD)
+SECRETS = (KEY, SECRET.removeprefix("whsec_").rstrip("="), PASSWORD)
 PERSONAL = (NAME, "Canarywood", EMAIL, PHONE, IBAN, CARD)
 MESSAGE = f"I am {NAME} ({EMAIL}, {PHONE}, {IBAN}, card {CARD}). The lamp arrived broken. I want my 49.90 EUR back."
 ECHO = json.dumps({"error": {"message": f"Bad key {KEY} for {NAME}", "code": f"no {NAME}", "type": KEY}})
 REPLIES = [
     error(401, "invalid_api_key", message=f"Incorrect API key provided: {KEY}"),
+    error(401, KEY),
     raw(ECHO),
     ok(f"Dear {NAME}, your key is {KEY}"),
     ok({**GOOD, NAME: EMAIL}),
@@ -62,7 +63,7 @@ def test_no_secret_and_no_masked_field_gets_out(
         made, settings = asyncio.run(_proposed(store, settings))
         sent = _transcripts()
         actions.decide(made, Verdict.APPROVE, actor=store.reviewer, settings=settings)
-        there.script = ["422 with a sentence"]
+        there.script = ["422 with a sentence", f"422 {SECRET.rstrip('=')}"]
         mail.breaks(Fault.NONE)
         receivers = installation.receivers(settings)
         _until_rest(settings, receivers, made)
