@@ -178,10 +178,9 @@ def stop_for_today(session: Session, *, settings: Settings, now: datetime, actor
     stopped = Breaker(now, str(Category.CAP), f"of {settings.cap_day:g} dollars", midnight, stops=1)
     notes = []
     for name in (MODEL, FALLBACK) if settings.fallback_model else (MODEL,):
-        if row_of(session, name, lock=True).stopped_at is None:
-            lanes.change(session, name=name, values=asdict(stopped))
-            facts = {"lane": name, "category": str(Category.CAP)}
-            notes.append(Note("lane_stopped", actor, facts=facts))
+        row = row_of(session, name, lock=True)
+        if row.stopped_by != Category.CAP or (row.until is not None and row.until <= now):
+            notes += _stopped(session, row, stopped, actor)
     return notes
 
 
@@ -234,12 +233,20 @@ def missing(session: Session, *, connected: Sequence[str], now: datetime) -> lis
     unknown = set(lanes.waiting(session, due_by=now)) - {MODEL, FALLBACK, *connected}
     elsewhere = workers.connected(session, since=now - MINUTE) if unknown else set()
     for name in sorted(unknown - elsewhere):
-        if row_of(session, name, lock=True).stopped_at is None:
-            stopped = Breaker(now, str(Category.CONFIGURATION), f"no receiver called {name} is connected", stops=1)
-            lanes.change(session, name=name, values=asdict(stopped))
-            facts = {"lane": name, "category": str(Category.CONFIGURATION)}
-            notes.append(Note("lane_stopped", moves.SYSTEM, facts=facts))
+        row, detail = row_of(session, name, lock=True), f"no receiver called {name} is connected"
+        if row.detail != detail:
+            stopped = Breaker(now, str(Category.CONFIGURATION), detail, stops=1)
+            notes += _stopped(session, row, stopped, moves.SYSTEM)
     return notes
+
+
+def _stopped(session: Session, row: Lane, stopped: Breaker, actor: Actor) -> list[Note]:
+    """Stop this lane, for whatever it was stopped before. Returns the event that says so."""
+    lanes.change(session, name=row.name, values=asdict(stopped))
+    facts = {"lane": row.name, "category": stopped.stopped_by}
+    if row.stopped_by not in (None, stopped.stopped_by):
+        facts["before"] = row.stopped_by
+    return [Note("lane_stopped", actor, facts=facts)]
 
 
 # --- People -----------------------------------------------------------------------------------------------------------
@@ -308,6 +315,8 @@ def _resumed(row: Lane) -> str:
             f"{begin}still stopped by today's cap: a call goes out only if it fits into what is left. To go on now, "
             "raise COUNTERSIGN_CAP_DAY and start again."
         )
+    if row.until is None:
+        return f"{begin}still stopped: {row.detail}. All goes on as soon as one is."
     return f"{begin}still stopped: one call tries now whether it is well again, and all goes on when that is answered."
 
 

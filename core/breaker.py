@@ -88,6 +88,8 @@ def of_reply(case_id: UUID, reply: Reply | None) -> Signal:
     """What a model's answer says about its provider."""
     if reply is None or (reply.calls == 0 and reply.kind is Kind.IMPOSSIBLE):
         return Signal(case_id, heard=False)
+    if reply.hurried and reply.category is Category.TIMEOUT:
+        return Signal(case_id, heard=False)
     match reply.kind:
         case Kind.BLOCKED:
             return Signal(case_id, Category.CONFIGURATION, reply.detail, True, reply.retry_after)

@@ -485,15 +485,23 @@ def _returned(case: Case, settings: Settings, now: datetime, spent: bool, actor:
 def expire(*, settings: Settings, now: datetime, limit: int = 200) -> int:
     """Escalate cases that nobody moved by their deadline. Returns how many."""
     with database.transaction() as session:
-        shut = standing.why_shut(session, MODEL, settings, now)
         wanted = []
         for case in cases.overdue(session, now=now, limit=limit):
-            reason = _too_late(case, shut)
+            reason = _too_late(case, _why_kept(session, case, settings, now))
             facts = {"deadline": case.deadline_at.isoformat() if case.deadline_at else None, "said": reason}
             put = {"reason": reason, "category": "deadline"}
             wanted.append(Move(case, Verb.EXPIRE, lifecycle.ESCALATED_REVIEW, SYSTEM, facts, put))
         moves.move(session, wanted, now=now)
         return len(wanted)
+
+
+def _why_kept(session: Session, case: Case, settings: Settings, now: datetime) -> str:
+    """What keeps this case from the model now, as a sentence for everybody; empty where nothing does."""
+    if case.step != Step.PROPOSE:
+        return ""
+    is_new = subject.is_new(case)
+    kept = standing.kept_by(session, MODEL, settings, submitter=case.submitted_by, is_new=is_new, now=now)
+    return "" if kept is None else kept.why_for_all or kept.why
 
 
 def _too_late(case: Case, shut: str) -> str:

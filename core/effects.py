@@ -250,11 +250,16 @@ def may_have_arrived(one: Effect) -> bool:
     return one.state == "in_doubt" or (one.state in ("planned", "sending") and one.send_before is not None)
 
 
+def is_older(case: Case, here: Installation) -> bool:
+    """Whether this case was there before the backup was brought back: of another nothing can have left before that."""
+    return here.restored_at is not None and case.created_at <= here.restored_at
+
+
 def why_open(session: Session, case: Case) -> str:
     """Why nobody knows what of the case has arrived, as a sentence; empty where it is known. In restored mode anything
-    may have."""
+    may have of a case that is older."""
     here = installations.get(session)
-    if here is None or installations.is_restored(here):
+    if here is None or (installations.is_restored(here) and is_older(case, here)):
         return "Whether it left before the backup was brought back is not known yet: the receivers were not asked."
     if any(map(may_have_arrived, effects.of_case(session, case_id=case.id))):
         return "It is on its way, and whether it arrived is not known yet."

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ import structlog
 from pydantic import BaseModel
 
 from core import clock, lines, logs, money, naming, outcomes, retry, workflow
-from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Outcome, Proposed, Refused, Reply, ToPerson
+from core.outcomes import Applied, Broken, Category, InDoubt, Kind, Later, Outcome, Proposed, Refused, Reply, ToPerson
 from core.receivers import Receiver, Searchable, Sending
 from core.settings import MODEL
 from core.workflow import Prompt, Reversibility, Submission
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 Ask = Callable[..., Awaitable[Reply]]
 RAISED = "An error in the workflow or in Countersign itself; its attempt says where."
+DEADLINE = "Its deadline came before the model was asked."
 UNREADABLE = (
     "The stored request does not fit this version of its workflow. Install the one it was submitted to, or retry."
 )
@@ -119,15 +120,17 @@ async def propose(work: ToPropose, *, ask: Ask, limits: Limits, rng: Random) -> 
         return Ran(work, Broken(RAISED, work.broken), clock.now())
     if work.too_dear:
         return Ran(work, ToPerson(Category.CAP, work.too_dear), clock.now())
+    left = (work.deadline - clock.now()).total_seconds() if work.deadline is not None else limits.call_seconds
+    if left <= 0:
+        return Ran(work, Later(clock.now(), Category.TIMEOUT, DEADLINE, spent=False), clock.now())
     try:
         kind = workflow.get(work.workflow)
-        seconds = limits.call_seconds
-        if work.deadline is not None:
-            seconds = min(seconds, max((work.deadline - clock.now()).total_seconds(), 0.001))
+        seconds = min(limits.call_seconds, left)
         max_tokens = retry.token_limit(limits.max_tokens, work.earlier)
         reply = await ask(
             work.prompt, schema_name=kind.name, answer=kind.Proposal, seconds=seconds, max_tokens=max_tokens
         )
+        reply = replace(reply, hurried=seconds < limits.call_seconds)
         outcome: Outcome = _proposed(kind, work.submission, reply) or retry.decide(
             reply,
             tries=work.tries + 1,

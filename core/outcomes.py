@@ -110,6 +110,7 @@ class Reply:
     is_free: bool = False  # The provider said no before it worked on it, which nobody bills.
     seconds: float = 0.0  # From the first byte sent to the last received, by the monotonic clock.
     builtin: bool = False  # The built-in rules answered: no model was called.
+    hurried: bool = False  # The case's deadline left it less time than a call has: being late is no fault of its own.
 
 
 # --- What a receiver answers ----------------------------------------------------------------------------------------

@@ -286,6 +286,7 @@ class _Found:
     findings: list[Finding] = field(default_factory=list)
     about: list[tuple[Finding, UUID, dict[str, Any]]] = field(default_factory=list)  # With their case and their facts.
     wished: set[UUID] = field(default_factory=set)  # Cases that are to be rolled back.
+    younger: set[UUID] = field(default_factory=set)  # Than the restore: nothing of them can have left before it.
     not_begun: set[tuple[UUID, str]] = field(default_factory=set)  # Cases and kinds of which an effect has not arrived.
 
     def add(self, finding: Finding, case_id: UUID | None, **facts: Any) -> None:
@@ -322,7 +323,7 @@ def _compared(asked: _Asked, receivers: Mapping[str, Receiver], actor: Actor, no
 
 
 def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver]) -> _Found:
-    found = _Found(wished=reconciling.wished(session))
+    found = _Found(wished=reconciling.wished(session), younger=reconciling.since_restore(session))
     here = reconciling.effects(session)
     for one in here:
         name = one.receiver
@@ -407,7 +408,7 @@ def _may_have_left(found: _Found, one: Effect, asked: _Asked) -> None:
     if one.state not in ("planned", "sending"):
         return
     which, is_listed = (one.case_id, one.kind), one.receiver in asked.listed
-    if which in found.not_begun:
+    if which in found.not_begun or one.case_id in found.younger:
         found.to_send += 1
         return
     if one.receiver in asked.blind or (one.case_id in found.wished and not is_listed):

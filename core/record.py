@@ -444,7 +444,7 @@ def _asking(ran: Ran, work: ToPropose, settings: Settings) -> dict[str, Any]:
     if work.submission is not None:
         row["submission_digest"] = audit.digest(work.submission.snapshot())
     reply = ran.reply
-    if isinstance(ran.outcome, ToPerson) and reply is None:
+    if isinstance(ran.outcome, (ToPerson, Later)) and reply is None:
         row |= {"kind": "not_asked", "category": str(ran.outcome.category)}
     if reply is not None:
         row |= {"kind": str(reply.kind), "error": reply.detail or None} | _booked(work, reply, settings)

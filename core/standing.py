@@ -176,20 +176,28 @@ def keeping(
 ) -> Standing | None:
     """What keeps a case of this submitter from going out through this lane now; None: nothing that is the lane's. Of
     one that `is_new` no call was made yet."""
-    moment = now or clock.now()
     with database.reading() as session:
-        row = lanes.get(session, name=lane)
-        second = lanes.get(session, name=FALLBACK)
-        spent = lanes.spent(session, day=admission.day_of(moment)) if settings.has_caps else {}
-        names = people_rows.names(session, ids=[row.paused_by] if row is not None and row.paused_by else [])
-        mixed_up = _mixed_up(session, row) if row is not None else ""
-    if row is None or (lane == MODEL and settings.fallback_model and _answers_for(second, row, settings)):
+        return kept_by(session, lane, settings, submitter=submitter, is_new=is_new, now=now or clock.now())
+
+
+def kept_by(
+    session: Session, lane: str, settings: Settings, *, submitter: UUID, is_new: bool, now: datetime
+) -> Standing | None:
+    """As `keeping`, in a transaction that is open."""
+    row = lanes.get(session, name=lane)
+    spent = lanes.spent(session, day=admission.day_of(now)) if settings.has_caps else {}
+    if row is None:
         return None
-    if row.paused_at is not None or row.stopped_at is not None:
-        return _standing(row, 1, spent, names, mixed_up, settings, moment)
-    if lane != MODEL or not is_new or (words := _near_cap_of(submitter, spent, settings)) is None:
+    may_try = lane == MODEL and is_new and row.stopped_by != Category.CAP and row.paused_at is None
+    if may_try and (words := _near_cap_of(submitter, spent, settings)) is not None:
+        # Whatever else stops the lane, this case would not even try whether it is well again.
+        return Standing(lane, "waiting", None, *words, None, 1)
+    if lane == MODEL and settings.fallback_model and _answers_for(lanes.get(session, name=FALLBACK), row, settings):
         return None
-    return Standing(lane, "waiting", None, *words, None, 1)
+    if row.paused_at is None and row.stopped_at is None:
+        return None
+    names = people_rows.names(session, ids=[row.paused_by] if row.paused_by else [])
+    return _standing(row, 1, spent, names, _mixed_up(session, row), settings, now)
 
 
 def _answers_for(second: Lane | None, first: Lane, settings: Settings) -> bool:
@@ -275,17 +283,6 @@ def how_shut(name: str | None) -> str:
     if row is None or (row.stopped_at is None and row.paused_at is None):
         return ""
     return "paused" if row.paused_at is not None else "stopped"
-
-
-def why_shut(session: Session, name: str, settings: Settings, now: datetime) -> str:
-    """What stops this lane now, as a sentence; empty while it is open."""
-    row = admission.row_of(session, name)
-    if row.paused_at is not None:
-        return "Its calls were paused."
-    if row.stopped_at is None:
-        return ""
-    spent = lanes.spent(session, day=admission.day_of(now)) if row.stopped_by == Category.CAP else {}
-    return _words(row, settings, now, spent)[0]
 
 
 def _words(row: Lane, settings: Settings, now: datetime, spent: Mapping[str, int]) -> tuple[str, str]:

@@ -88,7 +88,7 @@ ENDS: Final = {
     "misconfigured": "the receiver refused us",
     "broken": "key known with other contents",
     "lost": "the worker stopped",
-    "not_asked": "not asked: the cap",
+    "not_asked": "not asked",
 }
 _REFUSED: Final = {
     "stale": "To {}: the case had moved on meanwhile.",

@@ -113,6 +113,7 @@ _DUE = (
     .with_for_update(skip_locked=True, key_share=True)
     .execution_options(populate_existing=True)
 )
+_DUE_IN_TIME = _DUE.where(or_(col(Case.deadline_at).is_(None), col(Case.deadline_at) > bindparam("now")))
 _DUE_TO_SEND = _DUE.where(installations.may_send())
 _LOCKED = (
     select(Case)
@@ -245,9 +246,10 @@ def due(
     not_new_of: Collection[UUID] = (),
 ) -> Sequence[Case]:
     """Cases whose machine work on this lane and step is due, the longest due first; those another worker is claiming
-    are passed over. In restored mode nothing is sent. `only_fresh` leaves out those that are tried again, `only_begun`
-    those that no machine has worked on, `not_of` the cases of these submitters, `not_new_of` theirs not worked on."""
-    statement = _DUE if step == "propose" else _DUE_TO_SEND
+    are passed over, and so are those past their deadline. In restored mode nothing is sent. `only_fresh` leaves out
+    those that are tried again, `only_begun` those that no machine has worked on, `not_of` the cases of these
+    submitters, `not_new_of` theirs not worked on."""
+    statement = _DUE_IN_TIME if step == "propose" else _DUE_TO_SEND
     if only_fresh:
         statement = statement.where(col(Case.tries) == 0)
     if only_begun:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import or_, update
 from sqlmodel import Session, col, select
 
-from storage.tables import Case, Effect, Event, table
+from storage.tables import Case, Effect, Event, Installation, table
 
 MISMATCH = "mismatch"  # The kind of event that says where a receiver's record differs from ours.
 _CASES, _EFFECTS = table(Case), table(Effect)
@@ -28,6 +28,12 @@ def numbers(session: Session) -> dict[UUID, int]:
 def wished(session: Session) -> set[UUID]:
     """The cases that somebody wants rolled back as soon as it is known what arrived."""
     return set(session.exec(select(Case.id).where(col(Case.rollback_decision).is_not(None))).all())
+
+
+def since_restore(session: Session) -> set[UUID]:
+    """The cases that were submitted since a backup was brought back."""
+    restored_at = select(Installation.restored_at).scalar_subquery()
+    return set(session.exec(select(Case.id).where(col(Case.created_at) > restored_at)).all())
 
 
 def keep_back(session: Session, *, effect_ids: Sequence[UUID], now: datetime) -> None:

@@ -224,12 +224,12 @@ def test_a_probe_of_a_worker_that_died_is_given_up_and_another_goes(store: Store
 def test_a_lane_that_stopped_under_a_clock_ahead_is_tried_when_it_is_set_right(store: Store, time: Time) -> None:
     settings = connected(store)
     submit(store, 8)
-    time.pass_(86_400)
+    time.pass_(3_000)
     run(settings, take(settings, limit=3), DOWN)
     time.now = BEGIN + timedelta(seconds=60)
     assert take(settings) == []
 
-    assert claims.straighten(now=clock.now()) == 1
+    assert claims.straighten(now=clock.now()) == 4  # The lane, and the three that were tried under that clock.
 
     assert len(take(settings)) == 1
     assert claims.straighten(now=clock.now()) == 0
@@ -375,7 +375,7 @@ def spent() -> int:
 def test_no_day_costs_more_than_its_cap_and_one_call(
     store: Store, time: Time, cap: float, record_property: Callable[[str, object], None]
 ) -> None:
-    settings = connected(store, cap_day=cap, model_max_tokens=500, attempts=20, case_deadline_seconds=7 * 86_400)
+    settings = connected(store, cap_day=cap, model_max_tokens=500, attempts=20)
     submit(store, 60)
 
     for _ in range(40):  # Eight workers take what they can before any of them is answered.
@@ -389,6 +389,7 @@ def test_no_day_costs_more_than_its_cap_and_one_call(
     assert lane(store, settings).state in ("stopped", "waiting")
     calls = len(attempts())
     time.pass_(86_400)
+    submit(store, 1)
     taken = take(settings)
     assert taken, "a new day has a cap of its own"
     assert len(attempts()) > calls
@@ -622,6 +623,78 @@ def test_a_case_that_its_deadline_ends_says_what_kept_the_model_from_it(store: S
     reasons = {row.case.reason or "" for row in cases.listed(None)}
     assert all("insufficient_quota" in reason for reason in reasons), reasons
     assert all("before the case's deadline" in reason or "deadline passed" in reason for reason in reasons), reasons
+
+
+REFUSES = said(Kind.BLOCKED, Category.CONFIGURATION, detail="401 invalid_api_key", usage=None)
+
+
+def test_what_a_cap_keeps_is_told_as_that_also_while_the_lane_is_stopped(store: Store, time: Time) -> None:
+    settings = connected(store, cap_submitter_day=1.0)
+    drive.submit(store, store.other_submitter, key="first")
+    run(settings, take(settings, limit=1), REFUSES)
+    with database.transaction() as session:
+        lanes.spend(session, deltas={(admission.day_of(clock.now()), str(store.submitter.id)): 950_000_000})
+    made = drive.submit(store, key="capped")
+    whose = {"lane": MODEL, "settings": settings, "is_new": True}
+    kept = standing.keeping(**whose, submitter=store.submitter.id)  # type: ignore[arg-type]
+    other = standing.keeping(**whose, submitter=store.other_submitter.id)  # type: ignore[arg-type]
+    time.pass_(settings.case_deadline_seconds + 1)
+    claims.expire(settings=settings, now=clock.now())
+
+    words = "1 submitter has used up, or nearly, today's 1 dollars each: their new cases wait."
+    assert kept is not None
+    assert (kept.state, kept.why) == ("waiting", words)
+    assert other is not None
+    assert "401 invalid_api_key" in other.why
+    assert words in (drive.case(made.case_id).reason or "")
+
+
+def test_a_lane_that_refuses_us_says_when_it_is_the_cap_that_keeps_it_shut(store: Store, time: Time) -> None:
+    settings = connected(store, cap_day=0.5)
+    submit(store, 2)
+    run(settings, take(settings, limit=1), REFUSES)
+    time.pass_(3_000)
+    with database.transaction() as session:
+        lanes.spend(session, deltas={(admission.day_of(clock.now()), lanes.ALL): 499_999_000})
+
+    assert take(settings) == []
+    shown = lane(store, settings)
+    assert "Today's cap for model calls is used up" in shown.why
+    assert shown.until is not None
+    assert shown.until.hour == 0
+    assert standing.lately(store.lead)[0].what == "still stopped, for another reason"
+
+
+def test_cases_that_were_late_before_anybody_worked_on_them_are_not_sent_and_blame_nobody(
+    store: Store, time: Time
+) -> None:
+    settings = connected(store)
+    submit(store, 3)
+    time.pass_(settings.case_deadline_seconds + 60)
+    late = take(settings)
+    claims.expire(settings=settings, now=clock.now())
+
+    assert late == []
+    assert attempts() == []
+    assert lane(store, settings).state == "open"
+    reasons = {row.case.reason for row in cases.listed(None)}
+    assert reasons == {"The model could not be asked before the case's deadline. Decide without it."}
+
+
+def test_a_call_that_its_deadline_cuts_short_says_nothing_of_the_provider(store: Store, time: Time) -> None:
+    settings = connected(store)
+    submit(store, 6)
+    work = take(settings)
+    slow = said(Kind.TRANSIENT, Category.TIMEOUT, detail="no answer within 1 s", usage=None)
+    time.pass_(settings.case_deadline_seconds - 1)
+    hurried = run(settings, work[:3], slow)
+    time.pass_(1)
+    too_late = run(settings, work[3:], slow)
+
+    assert all(one.reply is not None and one.reply.hurried for one in hurried)
+    assert all(one.reply is None for one in too_late)
+    assert [one.kind for one in attempts()] == ["transient"] * 3 + ["not_asked"] * 3
+    assert lane(store, settings).state == "open"
 
 
 def test_a_long_wait_that_the_first_model_asks_for_is_the_lanes_and_the_second_answers_meanwhile(
@@ -942,6 +1015,26 @@ def test_work_for_a_receiver_that_is_not_connected_waits_and_everybody_is_told(s
     assert waiting.Watch([]).is_hopeless([shown], clock.now()), "a worker without it waits for ever"
     drive.step(store.settings)  # A worker that has it: the probe goes through, and the lane is open again.
     assert lane(store, store.settings, "ledger").state == "open"
+
+
+def test_a_lane_that_was_stopped_tells_that_its_receiver_is_not_connected_any_more(store: Store, time: Time) -> None:
+    orders(store, 1)
+    away = Answers(Ledger(store.settings.ledger_store_url), Answer("unknown", detail="503", retry_after=1.0))
+    drive.step(store.settings, receivers={"ledger": away})
+    before = lane(store, store.settings, "ledger")
+    time.pass_(120)
+    with database.transaction() as session:
+        notes = admission.missing(session, connected=[], now=clock.now())
+        again = admission.missing(session, connected=[], now=clock.now())
+    told = admission.resume("ledger", "Try it.", actor=store.lead)
+
+    assert "503" in before.why
+    assert [one.facts.get("before") for one in notes] == ["effect_unknown"]
+    assert again == []
+    assert "no receiver called ledger is connected" in lane(store, store.settings, "ledger").why
+    assert told == (
+        "The lane ledger is still stopped: no receiver called ledger is connected. All goes on as soon as one is."
+    )
 
 
 # --- Prompt versions --------------------------------------------------------------------------------------------------

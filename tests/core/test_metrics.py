@@ -635,7 +635,7 @@ def test_the_report_is_plain_json_with_a_definition_for_every_figure(twenty: Twe
 def test_what_people_and_the_worker_do_is_what_is_counted(store: Store) -> None:
     settings = store.settings.model_copy(update={"hold_seconds": 30.0})
     usage = Usage(fresh_input=86, cache_read=17_817, cache_write=0, visible_output=200, reasoning=100)
-    at = began = clock.now() - timedelta(hours=1)  # Not long ago: what is too old is not sent any more.
+    at = began = clock.now() - timedelta(minutes=50)  # Not long ago: what is too old is not sent any more.
 
     def then(seconds: float) -> datetime:
         nonlocal at

@@ -426,6 +426,25 @@ def test_what_is_taken_back_in_restored_mode_goes_to_people_where_a_receiver_can
     assert broken(restored) == {}
 
 
+def test_what_came_after_the_restore_is_taken_back_at_once_and_sent_without_asking_people(
+    store: Store, tmp_path: Path, bring_back: Restore
+) -> None:
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+    case_id, other = waiting(restored, "a", "b")
+    approve(restored, case_id, other)
+
+    done = actions.take_back(case_id, actor=restored.reviewer, settings=restored.settings)
+    keyless = Keyless(ledger(restored), lambda _: None)
+    report = reconcile.run(settings=restored.settings, receivers={"ledger": keyless})
+    drive.step(restored.settings, receivers={"ledger": keyless})
+
+    assert done.message == "Taken back: nothing was applied. The case waits for review again."
+    assert place(case_id) == "waiting_for_review/review"
+    assert (report.to_send, report.to_people) == (1, 0)
+    assert (place(other), keyless.paid) == ("completed/apply", 1)
+
+
 def test_a_difference_is_written_on_its_case_once_and_shown(store: Store, tmp_path: Path, bring_back: Restore) -> None:
     [case_id] = waiting(store, "a")
     back_up(store, tmp_path)
