@@ -12,7 +12,7 @@ from typing import Any, Final
 from core import clock, doubts, edits, figures, installation, naming, settling, standing, subject, wording
 from core.cases import View
 from core.lifecycle import State, Step
-from core.settings import MODEL, Settings
+from core.settings import FALLBACK, MODEL, Settings
 from core.standing import Stop
 from storage.tables import Attempt, Decision, Effect, Event
 
@@ -122,10 +122,13 @@ def told(seen: View, settings: Settings, *, when: When = clock.exact) -> list[Li
 
 
 def attempt_in_short(attempt: Attempt) -> str:
-    """One attempt in a line: its number, what it was for, how it ended, how long it took."""
+    """One attempt in a line: its number, what it was for, how it ended, how long it took; and the second model, where
+    that was asked."""
     step, ended = _STEPS[Step(attempt.step)], ENDS.get(attempt.kind) or wording.name(attempt.kind).lower()
     if attempt.kind == "lost" and attempt.effect_id is not None:
         ended = f"{ended} while it was sent"
+    if attempt.lane == FALLBACK:
+        step = f"{step} by the second model ({attempt.model_asked})"
     return f"Attempt {attempt.n} · {step} · {ended} · {_took(attempt)}"
 
 

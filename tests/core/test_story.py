@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from core import actions, admission, cases, claims, cli, clock, errors, moves, sent, story, telling
+from core import actions, admission, cases, claims, cli, clock, errors, moves, record, sent, story, telling
 from core.actions import Verdict
 from core.breaker import Signal
-from core.outcomes import Answer, Category
+from core.outcomes import Answer, Category, Kind
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settings import MODEL, Settings
@@ -279,3 +279,20 @@ def test_a_new_case_waits_near_the_cap_and_one_that_was_begun_does_not(store: St
 
     assert (waits(begun, settings), waits(new, settings), waits(other, settings)) == (False, True, True)
     assert (waits(begun, own), waits(new, own), waits(other, own)) == (False, True, False)
+
+
+def test_an_attempt_of_the_second_model_names_it_and_so_does_its_failure(store: Store, time: Time) -> None:
+    made = drive.submit(store)
+    settings = connected(store, fallback_model="second-1", fallback_causes="configuration")
+    with database.transaction() as session:
+        refused = {MODEL: [Signal(made.case_id, Category.CONFIGURATION, "401", stops=True)]}
+        admission.tell(session, refused, broken={}, actor=moves.SYSTEM, now=clock.now())
+    (work,) = claims.claim(holder=drive.HOLDER, lane=MODEL, limit=1, settings=settings, now=clock.now())
+    failed = drive.says(kind=Kind.TRANSIENT, category=Category.PROVIDER, model_asked="second-1")
+    record.record(drive.run(work, settings, failed, {}), holder=drive.HOLDER, settings=settings, now=clock.now())
+
+    shown = text(replace(store, settings=settings), made.case_id)
+
+    assert "Attempt 1 · proposal by the second model (second-1) · no answer · " in shown
+    assert "The second model's provider reported a fault of its own. " in shown
+    assert "The model's provider reported" not in shown
