@@ -303,7 +303,7 @@ def _tried(seen: View, event: Event, attempt: Attempt, settings: Settings) -> It
 
 def _lost(event: Event, effect: Effect, settings: Settings) -> str:
     """What is so after a worker was killed while it sent this effect."""
-    begin = "It was being sent, so it may have been applied."
+    begin = doubts.WAS_BEING_SENT
     if event.kind != "rescue":
         return begin
     if not installation.keeps_keys(effect.receiver, settings):

@@ -168,6 +168,9 @@ def test_a_key_with_other_contents_says_what_to_compare_and_that_the_lane_is_pau
         ("void", ["not_sent", "misconfigured"], "Never sent"),
         ("void", ["held"], "Given up, not applied"),
         ("sending", ["not_sent"], "Sending"),
+        ("sending", ["open"], "Sending"),
+        ("sending", ["lost"], "Sent, not clear yet"),
+        ("sending", ["unknown", "open"], "Sent, not clear yet"),
         ("applied", ["lost", "applied"], "Applied"),
     ],
 )
