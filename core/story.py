@@ -190,7 +190,8 @@ def _stopped(one: Stop, when: When) -> str:
 
 
 def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
-    """What keeps this case from going on now that is not its own: a lane that is shut, since when, why, what to do."""
+    """What keeps this case from going on now that is not its own: a lane that is shut, since when, why, what to do. It
+    is told last and so of this moment, whatever happened since it began."""
     case, now = seen.case, clock.now()
     if case.state not in (State.PENDING, State.RETRYING):
         return
@@ -203,7 +204,7 @@ def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
     if lane.since is not None:
         beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{lane.next_try(when)}")
     words = f"{'Waits' if due <= now else 'Will wait'}: the lane to {naming.called(case.lane)} is {how}"
-    yield Line(min(now, max(due, lane.since or due)), words, "Countersign", "system", tuple(beneath))
+    yield Line(now, words, "Countersign", "system", tuple(beneath))
 
 
 # --- One event --------------------------------------------------------------------------------------------------------

@@ -196,6 +196,21 @@ def test_what_a_case_waits_for_is_said_with_since_when_why_and_what_is_asked(sto
     assert told(store, case_id)[-1].words == "Approved"
 
 
+def test_what_a_case_waits_for_is_of_this_moment_and_below_nothing_later(store: Store, time: Time) -> None:
+    case_id = approved(store)
+    admission.pause("ledger", "Stock-taking", actor=store.lead)
+    time.pass_(100)
+    with pytest.raises(errors.Forbidden):
+        actions.roll_back(case_id, "Mine.", actor=store.submitter)
+    time.pass_(60)
+
+    lines = told(store, case_id)
+
+    assert lines[-1].words == "Waits: the lane to the ledger is paused"
+    assert lines[-1].at == clock.now()
+    assert [one.at for one in lines] == sorted(one.at for one in lines)
+
+
 def test_what_a_case_waited_for_is_said_with_who_shut_the_lane_and_why(store: Store, time: Time) -> None:
     case_id = approved(store)
     admission.pause("ledger", "Stock-taking", actor=store.lead)
