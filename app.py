@@ -26,7 +26,7 @@ from starlette.routing import Route
 from core import clock, errors, installation, logs, outage, standing
 from core import settings as settings_
 from core.settings import Settings
-from core.worker import Worker
+from core.worker import Worker, require_prices
 from pages.parts import access, door, sign_in
 from storage import database, schema
 
@@ -55,8 +55,9 @@ def main() -> None:
     """Serve the console at the loopback port that the settings name, until told to end."""
     try:
         settings = settings_.load()
+        # All this only to be refused in one line: inside the server a refusal comes with a page of traceback.
+        require_prices(settings)
         _claim_port(settings.port)
-        # Opened here only to be refused in one line: inside the server a refusal comes with a page of traceback.
         installation.open_(settings, create=False)
         database.use(None)
     except errors.StartError as error:

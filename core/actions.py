@@ -112,7 +112,12 @@ def decide(
 
     def act(a: Acting) -> str:
         if digest is not None and digest != a.shown.digest:
-            raise acting.stale(a.session, a.case)
+            if version is None:
+                raise acting.stale(a.session, a.case)
+            raise errors.Stale(  # The case has not moved, so it is what is around it that has.
+                f"Case {a.case.number} is not as it was shown: other receivers are connected now, so its effects may "
+                "go elsewhere. Nothing was changed; look at it again."
+            )
         return _VERDICTS[verdict](_Deciding(a, settings, note, values, reply))
 
     places = lifecycle.sources(Verb.MANUAL) if verdict is Verdict.MANUAL else lifecycle.REVIEWABLE

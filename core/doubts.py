@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from core import acting, clock, effects, errors, lines, money, moves, naming, outage, reconcile, settling
 from core.acting import Done
+from core.lifecycle import Verb
 from core.moves import Note
 from core.outcomes import Receipt
 from core.people import fresh
@@ -17,7 +18,7 @@ from core.permissions import Act, What, Who, may
 from core.receivers import Receiver, Searchable
 from core.settings import Settings
 from core.settling import Finding
-from storage import cases, database
+from storage import cases, database, events
 from storage import effects as effect_rows
 from storage import people as people_rows
 from storage.tables import Attempt, Case, Effect
@@ -25,6 +26,7 @@ from storage.tables import Attempt, Case, Effect
 log = structlog.get_logger()
 
 MOST = 200
+WAS_BEING_SENT = "It was being sent, so it may have been applied."
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Doubt:
     key: str
     sentence: str
     amount: str
-    since: datetime
+    since: datetime  # When the first try that may have been applied began, or a lead questioned what was known.
     reason: str
-    last_answer: str  # Of the last try, in codes.
+    last_answer: str  # Of the last try: in codes, or in words that there was none.
     tries: int
     resend_until: datetime | None
     can_resend: bool
@@ -72,14 +74,15 @@ class Doubt:
 
 @outage.remembered
 def listed(actor: Who | None, now: datetime | None = None) -> list[Doubt]:
-    """The effects in doubt, the oldest first, and after them those that were sent and are not clear yet; of each at
-    most `MOST` of `count`. `actor` is None on the host's command line; who may not see lanes sees none."""
+    """The effects in doubt, the oldest doubt first, and after them those that were sent and are not clear yet; of each
+    at most `MOST` of `count`. `actor` is None on the host's command line; who may not see lanes sees none."""
     moment = now or clock.now()
     with database.reading() as session:
         if actor is not None and may(fresh(session, actor), Act.SEE_LANES) is not None:
             return []
         found = [*effect_rows.in_doubt(session, limit=MOST), *effect_rows.unclear(session, limit=MOST)]
-        return [_doubt(session, effect, case, moment) for effect, case in found]
+        listed = [_doubt(session, effect, case, moment) for effect, case in found]
+        return sorted(listed, key=lambda one: (one.state == "sending", one.since))
 
 
 def _doubt(session: Session, effect: Effect, case: Case, now: datetime) -> Doubt:
@@ -95,9 +98,9 @@ def _doubt(session: Session, effect: Effect, case: Case, now: datetime) -> Doubt
         key=effect.key,
         sentence=effect.sentence,
         amount=money.show(effect.amount_minor, effect.currency) if effect.amount_minor else "",
-        since=(effect.first_sent_at or case.since) if is_sending else case.since,
-        reason=case.reason or "",
-        last_answer=(own[-1].error or own[-1].kind) if own else "",
+        since=_since(session, effect, own) or case.since,
+        reason=_reason(case, own) if is_sending else case.reason or "",
+        last_answer=_last_answer(own[-1]) if own else "",
         tries=effect.attempts,
         resend_until=effect.send_before,
         can_resend=effect.send_before is not None and now < effect.send_before,
@@ -106,6 +109,32 @@ def _doubt(session: Session, effect: Effect, case: Case, now: datetime) -> Doubt
         state=effect.state,
         next_try=case.due_at if is_sending and case.due_at and case.due_at > now else None,
     )
+
+
+def _since(session: Session, effect: Effect, own: Sequence[Attempt]) -> datetime | None:
+    """Since when nobody knows whether this effect was applied. What is known later of a case, such as that it goes to
+    a lead, makes no doubt younger."""
+    told = events.of_case(session, case_id=effect.case_id)
+    asked = [one.at for one in told if one.kind == Verb.QUESTION and effect.key in one.data.get("effects", ())]
+    tries = [one.started_at for one in own if one.kind in effect_rows.UNSURE]
+    return asked[-1] if asked else min(tries, default=effect.first_sent_at)
+
+
+def _reason(case: Case, own: Sequence[Attempt]) -> str:
+    """Why it is not clear whether what is sent again was applied: what came of its last try."""
+    last = next((one for one in reversed(own) if one.kind != "open"), None)
+    if last is None or not last.reason:
+        return case.reason or ""
+    return f"{last.reason} {WAS_BEING_SENT}" if last.kind == "lost" else last.reason
+
+
+def _last_answer(last: Attempt) -> str:
+    match last.kind:
+        case "lost":
+            return "none: the worker stopped while it was sent"
+        case "open":
+            return "none yet: it is being sent"
+    return last.error or last.kind
 
 
 def _first_finding(session: Session, case: Case) -> str:
@@ -256,8 +285,13 @@ def _amount_there(one: Effect, found: Receipt) -> dict[str, str]:
 def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt]) -> list[Effect]:
     """Those of a case's effects of which nobody knows whether they were applied: in doubt, or sent again after a try
     that may have been."""
-    unsure = {one.effect_id for one in attempts if one.kind in effect_rows.UNSURE and one.kind != "open"}
+    unsure = {one.effect_id for one in attempts if may_be_applied([one.kind])}
     return [one for one in planned if one.state == "in_doubt" or (one.state == "sending" and one.id in unsure)]
+
+
+def may_be_applied(tries: Sequence[str]) -> bool:
+    """Whether one of these tries, by their kinds, has ended and may have been applied."""
+    return any(kind in effect_rows.UNSURE and kind != "open" for kind in tries)
 
 
 def can_be_asked(receiver: str, receivers: Mapping[str, Receiver]) -> bool:

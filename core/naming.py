@@ -18,6 +18,11 @@ def called(name: str) -> str:
     return _CALLED.get(name, f"the receiver {name}")
 
 
+def of_second(words: str) -> str:
+    """A sentence about the first model, told of the second one."""
+    return words.replace("The model", "The second model", 1)
+
+
 def begin(name: str) -> str:
     """The same at the beginning of a sentence."""
     words = called(name)

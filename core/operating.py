@@ -62,7 +62,8 @@ def doubt_list(as_json: Json = False) -> None:
             print("Of every effect that was sent it is known what became of it.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {clock.exact(one.since)}  {one.amount}")
-            print(f"    {one.reason}")
+            if one.reason:
+                print(f"    {one.reason}")
             print(f"    key {one.key}, tried {figures.times(one.tries)}, last answer: {one.last_answer or 'none'}")
             if one.state == "sending":
                 again = f"at {clock.exact(one.next_try)}" if one.next_try else "as soon as it can"
@@ -72,7 +73,7 @@ def doubt_list(as_json: Json = False) -> None:
             if one.not_applied_from:
                 print(f"    may be under way; can be found not applied from {one.not_applied_from:%T} UTC on")
         if len(found) < total and not as_json:
-            print(f"These are the oldest {len(found):,} of {total:,}; settle them and the others follow.")
+            print(f"These are {len(found):,} of {total:,}; settle them and the others follow.")
 
 
 @doubt_app.command("lookup")

@@ -22,6 +22,7 @@ from core import (
     effects,
     lifecycle,
     moves,
+    naming,
     pricing,
     subject,
     workflow,
@@ -43,7 +44,7 @@ from core.outcomes import (
     Reply,
     ToPerson,
 )
-from core.settings import Settings
+from core.settings import FALLBACK, Settings
 from core.workflow import To
 from storage import cases, database, lanes, prompts
 from storage import effects as effect_rows
@@ -59,6 +60,7 @@ def record(ran: Ran, *, holder: str, settings: Settings, now: datetime) -> bool:
 def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: datetime) -> list[bool]:
     """Write several outcomes in one commit; the verdict is per outcome."""
     actor = Actor("worker", holder)
+    runs = [_named(ran) for ran in runs]
     runs_by_case = sorted(runs, key=lambda ran: ran.work.case_id)
     with database.transaction() as session:
         saved = _saved(session, runs_by_case)
@@ -92,6 +94,14 @@ def record_all(runs: Sequence[Ran], *, holder: str, settings: Settings, now: dat
             if is_wished and one.verb in (Verb.APPLIED, Verb.REFUSED, Verb.RETRY_LATER):
                 actions.stop_if_known(session, one.case, actor, settings=settings, now=now)
     return [id(ran) in saved or ours[id(ran)] for ran in runs]
+
+
+def _named(ran: Ran) -> Ran:
+    """This run; where the second model was asked, its reason says that it was that one."""
+    match ran.outcome:
+        case (Later() | ToPerson()) as outcome if isinstance(ran.work, ToPropose) and ran.work.lane == FALLBACK:
+            return replace(ran, outcome=replace(outcome, reason=naming.of_second(outcome.reason)))
+    return ran
 
 
 def _tell_lanes(session: Session, runs: Sequence[Ran], actor: Actor, now: datetime) -> list[Note]:

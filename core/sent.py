@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from core import clock, effects, figures, money
+from core import clock, doubts, effects, figures, money
 from core.cases import View
 from storage.tables import Decision, Effect, Receipt
 
@@ -11,6 +11,7 @@ NEVER_ARRIVED: Final = frozenset(("not_sent", "withheld", "misconfigured"))  # K
 WORDS: Final = {
     "planned": "Planned",
     "sending": "Sending",
+    "unclear": "Sent, not clear yet",
     "applied": "Applied",
     "rejected": "Refused",
     "in_doubt": "In doubt",
@@ -22,8 +23,11 @@ WORDS: Final = {
 
 
 def standing(state: str, tries: Sequence[str]) -> str:
-    """How an effect in this state stands, by the kinds of its tries: a key of `WORDS`. What was given up was refused
-    only where its receiver said no, and never sent only where nothing left."""
+    """How an effect in this state stands, by the kinds of its tries: a key of `WORDS`. What is sent again may be
+    applied already, and is not clear then; what was given up was refused only where its receiver said no, and never
+    sent only where nothing left."""
+    if state == "sending" and doubts.may_be_applied(tries):
+        return "unclear"
     if state == "void" and any(kind not in NEVER_ARRIVED for kind in tries):
         return "given_up"  # Such as after a receiver that was busy.
     if state != "rejected":

@@ -12,7 +12,7 @@ from typing import Any, Final
 from core import clock, doubts, edits, figures, installation, naming, settling, standing, subject, wording
 from core.cases import View
 from core.lifecycle import State, Step
-from core.settings import MODEL, Settings
+from core.settings import FALLBACK, MODEL, Settings
 from core.standing import Stop
 from storage.tables import Attempt, Decision, Effect, Event
 
@@ -122,10 +122,13 @@ def told(seen: View, settings: Settings, *, when: When = clock.exact) -> list[Li
 
 
 def attempt_in_short(attempt: Attempt) -> str:
-    """One attempt in a line: its number, what it was for, how it ended, how long it took."""
+    """One attempt in a line: its number, what it was for, how it ended, how long it took; and the second model, where
+    that was asked."""
     step, ended = _STEPS[Step(attempt.step)], ENDS.get(attempt.kind) or wording.name(attempt.kind).lower()
     if attempt.kind == "lost" and attempt.effect_id is not None:
         ended = f"{ended} while it was sent"
+    if attempt.lane == FALLBACK:
+        step = f"{step} by the second model ({attempt.model_asked})"
     return f"Attempt {attempt.n} · {step} · {ended} · {_took(attempt)}"
 
 
@@ -187,7 +190,8 @@ def _stopped(one: Stop, when: When) -> str:
 
 
 def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
-    """What keeps this case from going on now that is not its own: a lane that is shut, since when, why, what to do."""
+    """What keeps this case from going on now that is not its own: a lane that is shut, since when, why, what to do. It
+    is told last and so of this moment, whatever happened since it began."""
     case, now = seen.case, clock.now()
     if case.state not in (State.PENDING, State.RETRYING):
         return
@@ -200,7 +204,7 @@ def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
     if lane.since is not None:
         beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{lane.next_try(when)}")
     words = f"{'Waits' if due <= now else 'Will wait'}: the lane to {naming.called(case.lane)} is {how}"
-    yield Line(min(now, max(due, lane.since or due)), words, "Countersign", "system", tuple(beneath))
+    yield Line(now, words, "Countersign", "system", tuple(beneath))
 
 
 # --- One event --------------------------------------------------------------------------------------------------------
@@ -300,7 +304,7 @@ def _tried(seen: View, event: Event, attempt: Attempt, settings: Settings) -> It
 
 def _lost(event: Event, effect: Effect, settings: Settings) -> str:
     """What is so after a worker was killed while it sent this effect."""
-    begin = "It was being sent, so it may have been applied."
+    begin = doubts.WAS_BEING_SENT
     if event.kind != "rescue":
         return begin
     if not installation.keeps_keys(effect.receiver, settings):

@@ -115,6 +115,7 @@ def load(session: Session, case: Case, known: Papers | None = None) -> Subject:
         "request": body,
         "answers": [[one.question, one.text] for one in submission.answers],
         "proposal": {"id": str(proposal.id), "values": proposal.values, "flags": proposal.flags} if proposal else None,
+        "receivers": sorted(submission.receivers),  # They decide where the effects go that are shown for these values.
     }
     return Subject(kind, submission, proposal, audit.digest(shown))
 

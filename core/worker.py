@@ -118,8 +118,7 @@ class Worker:
         """Begin to work, in threads of our own; returns at once."""
         if self._settings.uses_model:
             pricing.warm()
-        if self._settings.has_caps:
-            _require_prices(self._settings)
+        require_prices(self._settings)
         with database.transaction() as session:
             workers.enter(session, holder=self.holder, receivers=self._receivers, now=clock.now())
         for lane in self._lanes:
@@ -404,19 +403,25 @@ class Worker:
             log.info("case.recorded", case_id=str(ran.work.case_id), outcome=outcome, late=not ours)
 
 
-def _require_prices(settings: Settings) -> None:
+def require_prices(settings: Settings) -> None:
     """Raise `StartError` where a cap cannot be kept, because nobody knows what a call costs."""
-    for lane in (MODEL, *((FALLBACK,) if settings.fallback_model else ())):
+    lanes = (MODEL, *((FALLBACK,) if settings.fallback_model else ()))
+    for lane in lanes if settings.has_caps else ():
         asked = settings.of_lane(lane)
         cost = pricing.price(
             Usage(1_000, visible_output=1_000), model=asked.model, provider_url=asked.base_url, builtin=False,
             at=clock.now(), own=asked.own_price,
         )  # fmt: skip
         if cost.nano_dollars is None:
+            if lane == MODEL:
+                what, do = asked.model, "set COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT, name a model of the "
+                do += "price table in COUNTERSIGN_MODEL, or unset the caps"
+            else:
+                what, do = f"the second model, {asked.model},", "name a model of the price table in "
+                do += "COUNTERSIGN_FALLBACK_MODEL (COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT are the first "
+                do += "model's alone), or unset it or the caps"
             raise errors.StartError(
-                f"settings: a cap is set and the price of {asked.model} is not known, so it could not be kept; set "
-                "COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT, name a model of the price table (the second one "
-                "must be), or unset the caps"
+                f"settings: a cap is set and the price of {what} is not known, so it could not be kept; {do}"
             )
 
 

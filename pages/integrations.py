@@ -23,7 +23,7 @@ found = doubts.listed(who)
 if not found:
     st.caption("Of every effect that was sent it is known what became of it.")
 elif len(found) < (total := doubts.count()):
-    st.caption(f"The oldest {len(found):,} of {total:,}; the others follow when these are settled.")
+    st.caption(f"{len(found):,} of {total:,}; the others follow when these are settled.")
 for doubt in found:
     doubtful.show(doubt, who=who)
 for doubt in found:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import streamlit as st
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 import app
 from core import admission, installation, people, seeding, standing
 from core.errors import StartError
+from core.settings import Settings
 from core.worker import Worker
 from pages.parts import door, outside, sign_in
 from pages.parts.access import COOKIE
@@ -456,3 +458,17 @@ def test_a_port_in_use_is_refused_by_name() -> None:
         taken.listen()
         with pytest.raises(StartError, match="COUNTERSIGN_PORT"):
             app._claim_port(taken.getsockname()[1])
+
+
+def test_a_cap_that_cannot_be_kept_is_one_line_before_the_address_is_announced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(model="gpt-4o-mini", api_key=SecretStr("sk-x"), fallback_model="own-2", cap_day=5.0)
+    monkeypatch.setattr("core.settings.load", lambda: settings)
+
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out, shown.err.count("\n")) == (1, "", 1)
+    assert shown.err.startswith("countersign: settings: a cap is set and the price of the second model, own-2, is not")

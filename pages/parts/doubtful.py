@@ -32,7 +32,8 @@ def show(doubt: doubts.Doubt, *, who: Who) -> None:
                     icon=":material/fact_check:",
                 )  # fmt: skip
         plain.strong(f"{'Undo: ' if doubt.kind == 'undo' else ''}{doubt.sentence}", size=".98rem")
-        plain.text(doubt.reason)
+        if doubt.reason:
+            plain.text(doubt.reason)
         resend = f"until {times.local(doubt.resend_until)}" if doubt.can_resend and doubt.resend_until else "no more"
         rows = [("Receiver", doubt.receiver), ("Key", doubt.key), ("Last answer", doubt.last_answer or "none")]
         rows += [("Tried", figures.times(doubt.tries)), ("Same key can be sent again", resend)]

@@ -126,6 +126,7 @@ def effects(seen: cases.View) -> None:
 EFFECTS: Mapping[str, badges.Look] = {
     "planned": badges.Look(sent.WORDS["planned"], "blue", "hourglass_top"),
     "sending": badges.Look(sent.WORDS["sending"], "blue", "send"),
+    "unclear": badges.Look(sent.WORDS["unclear"], "orange", "send"),
     "applied": badges.Look(sent.WORDS["applied"], "green", "task_alt"),
     "rejected": badges.Look(sent.WORDS["rejected"], "red", "block"),
     "unsent": badges.Look(sent.WORDS["unsent"], "red", "block"),

@@ -17,6 +17,9 @@ from core.settling import Finding
 from core.worker import Worker
 from tests.conftest import Store
 from tests.core import drive
+from tests.core.test_admission import Time, time
+
+__all__ = ["time"]  # A fixture.
 
 
 def own(store: Store) -> Ledger:
@@ -383,3 +386,31 @@ def test_a_part_that_was_applied_is_taken_for_the_whole_only_when_the_receiver_n
     reconcile.run(settings=store.settings, receivers={"ledger": receiver})
 
     assert drive.case(case_id).state == state
+
+
+def test_a_doubt_is_as_old_as_the_first_try_that_may_have_been_applied(store: Store, time: Time) -> None:
+    began = clock.now()
+    case_id = sent(store, Forgetful(own(store), "lose"), "a", attempts=2)
+    time.pass_(600)
+    (unclear,) = doubts.listed(store.lead)
+    last = store.settings.model_copy(update={"effect_attempts": 2})
+    drive.step(last, receivers={"ledger": Forgetful(own(store), "lose")})
+
+    (doubt,) = doubts.listed(store.lead)
+
+    assert drive.case(case_id).since > began
+    assert (unclear.state, unclear.since, doubt.state, doubt.since) == ("sending", began, "in_doubt", began)
+
+
+def test_a_doubt_that_a_lead_raised_is_as_old_as_the_question(store: Store, time: Time) -> None:
+    case_id = lose(store, Forgetful, word="lose")
+    for lead in (store.lead, store.other_lead):
+        settling.settle(case_id, Finding.APPLIED, "It is there.", actor=lead, reference="R-1")
+    time.pass_(3_600)
+    asked = clock.now()
+    settling.question(case_id, "It is gone.", actor=store.lead)
+    time.pass_(60)
+
+    (doubt,) = doubts.listed(store.lead)
+
+    assert doubt.since == asked

@@ -13,6 +13,7 @@ from storage import database
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Forgetful, lose
+from tests.core.test_story import approved, die
 
 
 @pytest.fixture
@@ -83,6 +84,21 @@ def test_a_doubt_is_listed_and_looked_up(run, sqlite_store: Store) -> None:  # t
     code, out, _ = run("doubt", "lookup", str(doubt["case"]), "--as", "lead@test.example")
     assert (code, "Taken over as applied." in out) == (0, True)
     assert drive.case(case_id).state == "completed"
+
+
+def test_a_doubt_that_a_killed_worker_left_says_so_in_words(run, sqlite_store: Store) -> None:  # type: ignore[no-untyped-def]
+    approved(sqlite_store)
+    die(sqlite_store)
+
+    shown = run("doubt", "list")[1]
+    drive.claim(sqlite_store.settings)
+    again = run("doubt", "list")[1]
+
+    said = "The worker stopped before it could record the outcome. It was being sent, so it may have been applied.\n"
+    assert f"    {said}" in shown
+    assert "last answer: none: the worker stopped while it was sent\n" in shown
+    assert f"    {said}" in again
+    assert "last answer: none yet: it is being sent\n" in again
 
 
 def test_a_doubt_is_settled_by_two_leads_and_what_the_receiver_holds_needs_none(  # type: ignore[no-untyped-def]

@@ -81,6 +81,27 @@ def test_a_stale_tab_is_refused_and_told_who_moved_it(store: Store) -> None:
     holds(store)
 
 
+def test_a_decision_is_refused_when_its_effects_would_go_to_another_receiver_than_was_shown(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = drive.submit(store)
+    drive.until_idle(store.settings)
+    how: dict[str, Any] = {"actor": store.reviewer, "settings": store.settings}
+    with monkeypatch.context() as connected:
+        connected.setattr(subject, "_connected", subject.connected() | {"http"})
+        shown = cases.view(made.case_id, actor=store.reviewer)
+
+    with pytest.raises(errors.Stale, match="other receivers are connected now"):
+        actions.decide(made.case_id, Verdict.APPROVE, digest=shown.digest, version=shown.case.version, **how)
+    with pytest.raises(errors.Stale):
+        actions.decide(made.case_id, Verdict.APPROVE, digest=shown.digest, **how)
+
+    assert drive.case(made.case_id).state == "waiting_for_review"
+    again = cases.view(made.case_id, actor=store.reviewer)
+    assert actions.decide(made.case_id, Verdict.APPROVE, digest=again.digest, **how).state == "pending"
+    holds(store)
+
+
 def test_a_decision_on_something_else_than_was_shown_is_refused(store: Store) -> None:
     made = drive.submit(store)
     drive.until_idle(store.settings)

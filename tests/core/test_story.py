@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from core import actions, admission, cases, claims, cli, clock, errors, moves, sent, story, telling
+from core import actions, admission, cases, claims, cli, clock, errors, moves, record, sent, story, telling
 from core.actions import Verdict
 from core.breaker import Signal
-from core.outcomes import Answer, Category
+from core.outcomes import Answer, Category, Kind
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settings import MODEL, Settings
@@ -168,6 +168,9 @@ def test_a_key_with_other_contents_says_what_to_compare_and_that_the_lane_is_pau
         ("void", ["not_sent", "misconfigured"], "Never sent"),
         ("void", ["held"], "Given up, not applied"),
         ("sending", ["not_sent"], "Sending"),
+        ("sending", ["open"], "Sending"),
+        ("sending", ["lost"], "Sent, not clear yet"),
+        ("sending", ["unknown", "open"], "Sent, not clear yet"),
         ("applied", ["lost", "applied"], "Applied"),
     ],
 )
@@ -191,6 +194,21 @@ def test_what_a_case_waits_for_is_said_with_since_when_why_and_what_is_asked(sto
     )  # fmt: skip
     admission.resume("ledger", "Done.", actor=store.lead)
     assert told(store, case_id)[-1].words == "Approved"
+
+
+def test_what_a_case_waits_for_is_of_this_moment_and_below_nothing_later(store: Store, time: Time) -> None:
+    case_id = approved(store)
+    admission.pause("ledger", "Stock-taking", actor=store.lead)
+    time.pass_(100)
+    with pytest.raises(errors.Forbidden):
+        actions.roll_back(case_id, "Mine.", actor=store.submitter)
+    time.pass_(60)
+
+    lines = told(store, case_id)
+
+    assert lines[-1].words == "Waits: the lane to the ledger is paused"
+    assert lines[-1].at == clock.now()
+    assert [one.at for one in lines] == sorted(one.at for one in lines)
 
 
 def test_what_a_case_waited_for_is_said_with_who_shut_the_lane_and_why(store: Store, time: Time) -> None:
@@ -279,3 +297,20 @@ def test_a_new_case_waits_near_the_cap_and_one_that_was_begun_does_not(store: St
 
     assert (waits(begun, settings), waits(new, settings), waits(other, settings)) == (False, True, True)
     assert (waits(begun, own), waits(new, own), waits(other, own)) == (False, True, False)
+
+
+def test_an_attempt_of_the_second_model_names_it_and_so_does_its_failure(store: Store, time: Time) -> None:
+    made = drive.submit(store)
+    settings = connected(store, fallback_model="second-1", fallback_causes="configuration")
+    with database.transaction() as session:
+        refused = {MODEL: [Signal(made.case_id, Category.CONFIGURATION, "401", stops=True)]}
+        admission.tell(session, refused, broken={}, actor=moves.SYSTEM, now=clock.now())
+    (work,) = claims.claim(holder=drive.HOLDER, lane=MODEL, limit=1, settings=settings, now=clock.now())
+    failed = drive.says(kind=Kind.TRANSIENT, category=Category.PROVIDER, model_asked="second-1")
+    record.record(drive.run(work, settings, failed, {}), holder=drive.HOLDER, settings=settings, now=clock.now())
+
+    shown = text(replace(store, settings=settings), made.case_id)
+
+    assert "Attempt 1 · proposal by the second model (second-1) · no answer · " in shown
+    assert "The second model's provider reported a fault of its own. " in shown
+    assert "The model's provider reported" not in shown

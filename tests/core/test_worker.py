@@ -8,7 +8,7 @@ import pytest
 
 from core import cases, clock, errors, record
 from core.executor import Ran
-from core.worker import Worker
+from core.worker import Worker, require_prices
 from storage import database, workers
 from storage.troubles import Trouble
 from tests.conftest import Store
@@ -72,6 +72,21 @@ def test_a_cap_without_a_price_is_refused_at_the_start(sqlite_store: Store) -> N
 
     with pytest.raises(errors.StartError, match="the price of nobodys-model-7 is not known"):
         Worker(settings, receivers={}).start()
+
+
+def test_a_second_model_without_a_price_is_named_with_what_gives_it_one(sqlite_store: Store) -> None:
+    settings = sqlite_store.settings.model_copy(
+        update={"model": "own-1", "price_input": 1.0, "price_output": 2.0, "fallback_model": "own-2", "cap_case": 1.0}
+    )
+
+    with pytest.raises(errors.StartError) as refused:
+        Worker(settings, receivers={}).start()
+
+    assert "the price of the second model, own-2, is not known" in str(refused.value)
+    assert "in COUNTERSIGN_FALLBACK_MODEL (COUNTERSIGN_PRICE_INPUT and COUNTERSIGN_PRICE_OUTPUT are the first" in str(
+        refused.value
+    )
+    require_prices(settings.model_copy(update={"cap_case": 0.0}))
 
 
 # --- Steps ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from core import (
     outcomes,
     people,
     record,
+    sent,
     settling,
     story,
 )
@@ -30,7 +31,7 @@ from core.permissions import Role, Who
 from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settling import Finding
-from pages.parts import access
+from pages.parts import access, timeline
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Away, Deaf, lose
@@ -156,6 +157,10 @@ def test_every_event_and_every_ending_of_an_attempt_has_words_of_its_own() -> No
     assert {str(verb) for verb in lifecycle.Verb} - story.HIDDEN <= set(story.WORDS)
     assert notes | acts <= set(story.WORDS)
     assert {str(kind) for kind in outcomes.Kind} | answers | ours <= set(story.ENDS)
+
+
+def test_however_an_effect_stands_it_has_a_badge() -> None:
+    assert set(timeline.EFFECTS) == set(sent.WORDS)
 
 
 def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
