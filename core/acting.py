@@ -273,7 +273,7 @@ def void(session: Session, case: Case) -> list[str]:
     left = [
         one
         for one in effect_rows.of_case(session, case_id=case.id)
-        if one.kind == kind and (one.state == "planned" or (one.state == "sending" and not may_have_arrived(one)))
+        if one.kind == kind and one.state in ("planned", "sending") and not may_have_arrived(one)
     ]
     for one in left:
         effect_rows.change(session, effect_id=one.id, states=(one.state,), values={"state": "void"})

@@ -334,8 +334,7 @@ def retry(
             _require_no_doubt(a)
         again = [
             effects.plan_again(a.session, case=a.case, decision=decision, refused=one, now=a.now)
-            for one in effect_rows.of_case(a.session, case_id=a.case.id)
-            if one.kind == kind and one.state == "rejected" and _is_latest(a.session, one)
+            for one in _given_up(a.session, effect_rows.of_case(a.session, case_id=a.case.id), kind)
         ]
         if kind == "undo":
             doubtful = effects.in_doubt(a.session, a.case)
@@ -348,7 +347,9 @@ def retry(
         put = {"due_at": a.now, "lane": following.receiver, "reason": None, "category": None}
         target = lifecycle.PENDING_UNDO if kind == "undo" else lifecycle.PENDING_APPLY
         a.move(Verb.RETRY, target, facts | acting.planned_facts(again), put)
-        return "The undo is tried again." if kind == "undo" else "The effect is tried again, with a new key."
+        if kind == "undo":
+            return "The undo is tried again."
+        return "The effect is tried again, with a new key." if again else "The effect is tried again."
 
     return acting.act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now, version=version)
 
@@ -447,15 +448,25 @@ def begin_rollback(session: Session, case: Case, decision: Decision, *, now: dat
 
 def stop_if_known(session: Session, case: Case, actor: Actor, *, settings: Settings, now: datetime) -> None:
     """Do what the kept wish of this case asks for, unless it is still open what arrived: roll back what stands applied,
-    and where nothing does, bring the case back to review. A workflow whose undo raises must not keep `actor` from
-    recording what arrived: then the wish is dropped, and the case says so."""
+    and where nothing does, bring the case back to review."""
     if any(map(effects.may_have_arrived, effect_rows.of_case(session, case_id=case.id))):
         return
     decision = session.get(Decision, case.rollback_decision)
     assert decision is not None
+    if effects.standing(effect_rows.of_case(session, case_id=case.id)):
+        try_rollback(session, case, decision, actor, now=now)
+        return
+    put = acting.to_person(settings, now, TAKEN_BACK) | {"rollback_decision": None}
+    unsent = {"void": acting.void(session, case)}
+    _move_for(decision, session, case, Verb.TAKE_BACK, lifecycle.WAITING, unsent, put, now)
+
+
+def try_rollback(session: Session, case: Case, decision: Decision, actor: Actor, *, now: datetime) -> None:
+    """Begin the rollback that was wished for. One that cannot be, such as of a workflow whose undo raises, must not
+    keep `actor` from recording what arrived: then the wish is dropped, and the case says so."""
     try:
         with session.begin_nested():
-            _stop(session, case, decision, settings, now)
+            begin_rollback(session, case, decision, now=now)
     except OperationalError:
         raise  # The store's trouble says nothing about the undo: the whole batch is written again.
     except Exception as error:
@@ -463,15 +474,6 @@ def stop_if_known(session: Session, case: Case, actor: Actor, *, settings: Setti
         cases.forget_wish(session, case_id=case.id, reason=reason)
         facts = {"decision": str(decision.id), "why": type(error).__name__}
         moves.note(session, [Note("rollback_impossible", actor, case.id, facts)], now=now)
-
-
-def _stop(session: Session, case: Case, decision: Decision, settings: Settings, now: datetime) -> None:
-    if effects.standing(effect_rows.of_case(session, case_id=case.id)):
-        begin_rollback(session, case, decision, now=now)
-        return
-    put = acting.to_person(settings, now, TAKEN_BACK) | {"rollback_decision": None}
-    unsent = {"void": acting.void(session, case)}
-    _move_for(decision, session, case, Verb.TAKE_BACK, lifecycle.WAITING, unsent, put, now)
 
 
 def _move_for(
@@ -520,6 +522,15 @@ def _void_effects(a: Acting) -> list[str]:
     if effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
         raise errors.ActionError("A part of it was done, so it cannot be withdrawn; a lead can roll that back.")
     return acting.void(a.session, a.case)
+
+
+def _given_up(session: Session, planned: Sequence[Effect], kind: str) -> list[Effect]:
+    """What is to be tried again: what was refused, and of a rollback what was given up while it was planned."""
+    if kind == "apply":
+        return [one for one in planned if one.kind == kind and one.state == "rejected" and _is_latest(session, one)]
+    stands = {one.id for one in effects.left_to_undo(planned)} | {one.id for one in planned if one.message}
+    latest = {one.reverses: one for one in planned if one.kind == kind}  # The last of each.
+    return [one for one in latest.values() if one.state in ("rejected", "void") and one.reverses in stands]
 
 
 def _is_latest(session: Session, effect: Effect) -> bool:

@@ -366,6 +366,8 @@ def to_send(
                 earlier_unknown=effect.id in unknown,
                 withheld=withheld,
                 untried=effect.attempts == 0,
+                amount_minor=effect.amount_minor,
+                currency=effect.currency,
                 takes_back=_elsewhere(effect, planned[case.id], settings),
                 elsewhere=elsewhere,
                 send_before=send_before,

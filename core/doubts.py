@@ -252,7 +252,9 @@ def settle(
             words = f"{looked.done.message} Your finding was not needed and is not recorded."
             return replace(looked.done, message=words)
         for one in asks:
-            _require_same(one, looked.facts[one.key], finding, reference, part_minor)
+            if (fact := looked.facts.get(one.key)) is None:
+                raise errors.Stale(f"Case {case.number} has moved on meanwhile. Nothing was changed.")
+            _require_same(one, fact, finding, reference, part_minor)
         absent = {key for key, fact in looked.facts.items() if fact["found"] == "no"}
     return settling.settle(
         case_id, finding, evidence, actor=actor, reference=reference, part_minor=part_minor, absent=absent,
@@ -267,6 +269,11 @@ def _require_same(
     if fact["found"] != "yes":
         return
     held = looked_up(fact, one.receiver)
+    if "minor" in fact and (fact["currency"] != one.currency or int(fact["minor"]) >= one.amount_minor):
+        raise errors.ActionError(
+            f"This cannot be settled here: {held}, which is no part of it. Put that right at the receiver, then look "
+            "it up again."
+        )
     if finding is not Finding.APPLIED or ("minor" in fact and fact["minor"] != str(part_minor)):
         raise errors.ActionError(f"This cannot be found: {held}. Find that it was applied, with the part that stands.")
     if reference.strip() != fact["reference"]:
@@ -279,7 +286,7 @@ def _amount_there(one: Effect, found: Receipt) -> dict[str, str]:
     if not isinstance(amount, int) or (amount, currency) == (one.amount_minor, one.currency):
         return {}
     said = f"{money.show(amount, str(currency))} of {money.show(one.amount_minor, one.currency)}"
-    return {"amount": said, "minor": str(amount)}
+    return {"amount": said, "minor": str(amount), "currency": str(currency)}
 
 
 def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt]) -> list[Effect]:

@@ -29,6 +29,7 @@ NAMELESS = (
     "be taken back there from here. Undo it at the receiver by hand."
 )
 KNOWN_OR_SENT = ("planned", "sending", "applied", "rejected")
+OF_PEOPLE = ("settled_by", "of_minor")  # Names in a receipt's body that are ours.
 NO_AMOUNT = "an effect without an amount"
 CHOICES = "A lead tries it again, rolls back what was applied, or accepts the case as it is."
 UNDO_CHOICES = "A lead tries it again, or accepts that it stands."
@@ -184,8 +185,8 @@ def outcome_of(all_of_case: Sequence[Effect]) -> Outcome:
 
 def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], place: Place) -> list[Effect]:
     """The effects whose outcome a lead may put in doubt again from this place: those whose receiver's record was found
-    to differ since it was known, and after them those that people settled, the longest settled first. Of a case that
-    was accepted after a refused undo, that undo too."""
+    to differ since it was known, and after them those that people settled, the longest settled first. Undos are open to
+    question in a rollback, and when it was accepted how that ended."""
     named: dict[str, tuple[bool, int]] = {}  # By key: what comes first.
     for one in events:
         match one.kind:
@@ -201,19 +202,22 @@ def questionable(all_of_case: Sequence[Effect], events: Sequence[Event], place: 
     def is_open(one: Effect) -> bool:
         if one.kind == "apply":
             return place.step is Step.APPLY and (one.state == "rejected" or one.id in stands)
-        if place == COMPLETED_APPLY:
-            return one.state == "rejected" and one.reverses in stands
-        return place.step is Step.UNDO and one.state in ("rejected", "applied")
+        may_be = place.step is Step.UNDO or place == COMPLETED_APPLY
+        return may_be and (one.state == "applied" or (one.state == "rejected" and one.reverses in stands))
 
     found = [one for one in latest.values() if one.key in named and is_open(one)]
     return sorted(found, key=lambda one: named[one.key])
 
 
+def left_to_undo(all_of_case: Sequence[Effect]) -> list[Effect]:
+    """What stands in fact of a case, and was approved as something that can be taken back."""
+    return [one for one in stands_in_fact(all_of_case) if one.reversibility == Reversibility.REVERSIBLE]
+
+
 def is_undone_in_fact(all_of_case: Sequence[Effect]) -> bool:
     """Whether something that is no message was undone, and nothing that can be undone is left standing."""
     undone = any(one.kind == "undo" and one.state == "applied" and not one.message for one in all_of_case)
-    left = (one for one in stands_in_fact(all_of_case) if one.reversibility == Reversibility.REVERSIBLE)
-    return undone and next(left, None) is None
+    return undone and not left_to_undo(all_of_case)
 
 
 def sum_of(some: Sequence[Effect]) -> str:
@@ -259,6 +263,8 @@ def why_open(session: Session, case: Case) -> str:
     """Why nobody knows what of the case has arrived, as a sentence; empty where it is known. In restored mode anything
     may have of a case that is older."""
     here = installations.get(session)
+    if here is not None and installations.is_restored(here):
+        here = installations.get(session, lock=True)  # So that the end of the mode sees what is decided on this.
     if here is None or (installations.is_restored(here) and is_older(case, here)):
         return "Whether it left before the backup was brought back is not known yet: the receivers were not asked."
     if any(map(may_have_arrived, effects.of_case(session, case_id=case.id))):

@@ -1,6 +1,5 @@
 """Run one step and say what came of it. Nothing here writes to the store; no transaction is open meanwhile."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -82,6 +81,8 @@ class ToSend:
     signed_at: datetime
     withheld: bool = False  # It was claimed only to go to a person: nothing will be sent.
     untried: bool = False  # There was no try of it here before this one.
+    amount_minor: int = 0
+    currency: str | None = None
     takes_back: str = ""  # The key of what it undoes, where that was applied at another address than is set now.
     elsewhere: bool = False  # It may have arrived at another address than the receiver has now.
     is_reversible: bool = False  # It was approved as something that can be taken back.
@@ -238,7 +239,7 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
         except Exception as error:  # Whatever the other side can do.
             said = f"It could not be looked up there by its key: {lines.words(error)}. {LOOK_UP}"
         else:
-            if found is not None and found.key == work.key and (other := _other_amount(work.payload, found)) is None:
+            if found is not None and found.key == work.key and (other := _other_amount(work, found)) is None:
                 answer = outcomes.Answer("applied", receipt=found, detail="found at the receiver by its key")
                 return Ran(work, Applied(found), clock.now(), answer=answer)
             if found is None:
@@ -251,13 +252,12 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
     return Ran(work, outcome, clock.now(), answer=answer)
 
 
-def _other_amount(payload: str, receipt: outcomes.Receipt) -> str | None:
+def _other_amount(work: ToSend, receipt: outcomes.Receipt) -> str | None:
     """What a receipt says was applied, where that is not what was asked for, or it does not say. None: it is that."""
-    asked = json.loads(payload)
-    if not isinstance(asked, dict) or not isinstance(asked.get("amount_minor"), int):
+    if not work.amount_minor:
         return None
     body = receipt.body
-    here = (asked["amount_minor"], asked.get("currency"))
+    here = (work.amount_minor, work.currency)
     there = (body.get("amount_minor"), body.get("currency"))
     if there == here:
         return None

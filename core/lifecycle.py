@@ -199,7 +199,7 @@ def _table() -> tuple[Move, ...]:
 
     # The undo.
     add(v.ROLL_BACK, (COMPLETED_APPLY, ESCALATED_APPLY, *ON_THE_WAY), PENDING_UNDO)
-    add(v.UNDONE, (PROCESSING_UNDO,), ROLLED_BACK)
+    add(v.UNDONE, (PROCESSING_UNDO,), ROLLED_BACK, ESCALATED_UNDO)  # Of all; of a part, and nothing is left to send.
     add(v.GO_ON, (PROCESSING_UNDO,), PENDING_UNDO)
     add(v.UNDO_REFUSED, (PROCESSING_UNDO,), ESCALATED_UNDO)
     add(v.DOUBT, (PROCESSING_UNDO, RETRYING_UNDO), ESCALATED_UNDO)

@@ -107,7 +107,8 @@ def reply_of(body: bytes, headers: Mapping[str, str], answer: type[BaseModel], *
         # Some routers find their own upstream failing when 200 has been sent; the status is in the body then.
         status = data["error"].get("code")
         if isinstance(status, int) and 400 <= status <= 599:
-            return refusal_of(status, headers, body, now=now)
+            said = refusal_of(status, headers, body, now=now)
+            return replace(said, usage=reply.usage, is_free=said.is_free and reply.usage is None)
     match data.get("choices"):
         case [{"message": dict(message)} as choice]:
             return _choice(replace(reply, text=_text(message.get("content"))), choice, message, answer)

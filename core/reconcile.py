@@ -317,14 +317,20 @@ def _compared(asked: _Asked, receivers: Mapping[str, Receiver], actor: Actor, no
     with database.reading() as session:
         found = _compare(session, asked, receivers)
     if found.about:
-        with database.transaction() as session:
-            _tell(session, found, actor, now)
+        _write_down(found, actor, now)
     return found
+
+
+@database.rerun
+def _write_down(found: _Found, actor: Actor, now: datetime) -> None:
+    with database.transaction() as session:
+        cases.locked(session, case_ids=sorted({case_id for _, case_id, _ in found.about}))
+        _tell(session, found, actor, now)
 
 
 def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver]) -> _Found:
     found = _Found(wished=reconciling.wished(session), younger=reconciling.since_restore(session))
-    here = reconciling.effects(session)
+    here = sorted(reconciling.effects(session), key=_as_they_are_done)
     for one in here:
         name = one.receiver
         if asked.only not in (None, name):
@@ -332,6 +338,8 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
         if name not in receivers:
             sentence = f"There is no receiver {name}, so nobody knows whether case {_number(asked, one)} is done there."
             if one.state in OPEN:
+                if one.case_id not in found.younger:
+                    found.unsure.append(one.id)  # It is kept back, should its receiver be connected later.
                 found.add(Finding(Difference.NOT_ASKED, name, sentence, one.key, asked.numbers.get(one.case_id)), None)
             continue
         if (name, one.key) in asked.held or name in asked.listed:
@@ -354,6 +362,12 @@ def _compare(session: Session, asked: _Asked, receivers: Mapping[str, Receiver])
         found.add(Finding(Difference.NOT_ASKED, name, sentence), None)
     _strangers(found, here, asked)
     return found
+
+
+def _as_they_are_done(one: Effect) -> tuple[UUID, bool, tuple[bool, int], int]:
+    """What to sort by, so that the effects of a case stand in the order in which they leave."""
+    is_undo = one.kind == "undo"
+    return one.case_id, is_undo, effects.undone_before(one) if is_undo else (False, one.ordinal), one.revision
 
 
 def _judge(found: _Found, one: Effect, receipt: Receipt | None, asked: _Asked) -> None:
@@ -591,6 +605,7 @@ _RESUME: Mapping[Place, Place] = {
 }
 
 
+@database.rerun
 def _leave(found: _Found, taken_over: Sequence[int], actor: Actor, settings: Settings, now: datetime) -> bool:
     """End restored mode. What was to be taken back, and has not arrived, is taken back before a worker can send it."""
     differences = Counter(str(one.difference) for one in found.findings)

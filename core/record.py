@@ -321,7 +321,7 @@ def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> Non
     rows: list[dict[str, Any]] = [
         {
             "effect_id": ran.work.effect_id, "receiver": ran.work.receiver, "reference": ran.outcome.receipt.reference,
-            "body": {**ran.outcome.receipt.body, "key": ran.outcome.receipt.key}, "at": now,
+            "body": {**_said_there(ran.outcome.receipt.body), "key": ran.outcome.receipt.key}, "at": now,
         }
         for ran in runs
         if isinstance(ran.outcome, Applied) and isinstance(ran.work, ToSend)
@@ -330,15 +330,25 @@ def _write_receipts(session: Session, runs: Sequence[Ran], now: datetime) -> Non
     cases.insert_all(session, Receipt, rows=rows)
 
 
+def _said_there(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a receiver says in its receipt, without the names under which we keep what people found."""
+    return {name: value for name, value in body.items() if name not in effects.OF_PEOPLE}
+
+
 def _applied(e: _Ending, outcome: Applied) -> Move:
     assert isinstance(e.ran.work, ToSend)
     facts: dict[str, Any] = {"effect": e.ran.work.key, "receipt": outcome.receipt.reference}
-    following = effects.next_to_send(e.effects, e.case.step)
+    planned: Sequence[Effect] = e.effects
     if e.case.rollback_decision is not None and e.case.step == Step.APPLY:
         facts["void"] = acting.void(e.session, e.case)  # What has not left need not be undone either.
-    elif following is not None:
+        planned = effect_rows.of_case(e.session, case_id=e.case.id)
+    following = effects.next_to_send(planned, e.case.step)
+    if following is not None:
         return _go_on(e, following, facts, {"reason": "The next effect of this case follows.", "category": None})
     put: dict[str, Any] = {"reason": None, "category": None}
+    if e.case.step == Step.UNDO and (left := effects.left_to_undo(e.effects)):
+        put["reason"] = f"A part of it is undone. {effects.sum_of(left)} still stands. {effects.UNDO_CHOICES}"
+        return e.move(Verb.UNDONE, lifecycle.ESCALATED_UNDO, facts, put)
     if e.case.step == Step.UNDO:
         return e.move(Verb.UNDONE, lifecycle.ROLLED_BACK, facts, put)
     return e.move(Verb.APPLIED, lifecycle.COMPLETED_APPLY, facts, put | {"outcome": str(effects.outcome_of(e.effects))})
@@ -441,7 +451,8 @@ def _sending(ran: Ran) -> dict[str, Any]:
         "misconfigured": str(Category.CONFIGURATION),
     }.get(ran.answer.kind, str(Category.EFFECT_UNKNOWN))
     return {
-        "kind": ran.answer.kind, "error": ran.answer.detail or None, "category": category,
+        "kind": ran.answer.kind if ran.answer.sure else "unknown", "error": ran.answer.detail or None,
+        "category": category,
         "calls": 0 if ran.answer.kind == "not_sent" else 1,
     }  # fmt: skip
 

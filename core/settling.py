@@ -224,7 +224,7 @@ def _settle(
         wished, message = None, put["reason"]
     a.move(Verb.SETTLE, target, facts, put)
     if wished is not None and is_known:
-        actions.begin_rollback(session, case, wished, now=a.now)
+        actions.try_rollback(session, case, wished, acting.by(a.actor), now=a.now)
     return message
 
 
@@ -255,9 +255,15 @@ def _applied(
         put["amount_minor"] = sum(one.amount_minor for one in effects.standing(planned))
     if part_minor is not None or a.case.rollback_decision is not None:
         facts["void"] = acting.void(a.session, a.case)  # What has not left need not be undone either.
-    elif effects.next_to_send(planned, a.case.step) is not None:
+        planned = effect_rows.of_case(a.session, case_id=a.case.id)
+    if effects.next_to_send(planned, a.case.step) is not None:
         return _on(a.case), f"{message} The next effect of this case follows."
-    return lifecycle.ROLLED_BACK if a.case.step == Step.UNDO else lifecycle.COMPLETED_APPLY, message
+    if a.case.step == Step.APPLY:
+        return lifecycle.COMPLETED_APPLY, message
+    if left := effects.left_to_undo(planned):
+        put["reason"] = f"{message} {effects.sum_of(left)} still stands. {effects.UNDO_CHOICES}"
+        return lifecycle.ESCALATED_UNDO, message
+    return lifecycle.ROLLED_BACK, message
 
 
 def _not_applied(a: Acting, doubtful: list[Effect], put: dict[str, Any]) -> tuple[Place, str]:

@@ -379,6 +379,9 @@ def _sent(rows: _Rows, _now: datetime) -> Check:
             check.look(not attempts, f"effect {effect.key[:12]}… is planned with {len(attempts)} attempts")
         if effect.state == "void":
             unsure = [one for one in attempts if one.kind not in effect_rows.NOTHING_DONE]
+            check.look(
+                effect.send_before is None, f"effect {effect.key[:12]}… is void and may have left before a restore"
+            )
             check.look(not unsure, f"effect {effect.key[:12]}… is void with {len(unsure)} tries that may have arrived")
         check.look(effect.attempts == len(attempts), f"effect {effect.key[:12]}… counts {effect.attempts} attempts")
     return check

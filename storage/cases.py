@@ -266,7 +266,7 @@ def due(
 def past_horizon(session: Session, *, now: datetime, lane: str, limit: int) -> Sequence[Case]:
     """Cases that wait on this lane with an effect that must not be sent any more."""
     late = select(Effect.case_id).where(
-        Effect.case_id == Case.id, Effect.state == "sending", col(Effect.send_before) <= now
+        Effect.case_id == Case.id, col(Effect.state).in_(("planned", "sending")), col(Effect.send_before) <= now
     )
     statement = _DUE_TO_SEND.where(late.exists())
     found: list[Case] = []

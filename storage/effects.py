@@ -79,8 +79,9 @@ def apply_all(session: Session, *, effect_ids: Sequence[UUID]) -> None:
 
 
 def doubt(session: Session, *, case_id: UUID) -> None:
-    """What this case was sending is in doubt."""
-    sent = (_EFFECTS.c.case_id == case_id) & (_EFFECTS.c.state == "sending")
+    """What this case was sending is in doubt, or was to pass to a person because it may have left before."""
+    kept_back = (_EFFECTS.c.state == "planned") & _EFFECTS.c.send_before.is_not(None)
+    sent = (_EFFECTS.c.case_id == case_id) & ((_EFFECTS.c.state == "sending") | kept_back)
     session.connection().execute(update(_EFFECTS).where(sent).values(state="in_doubt"))
 
 

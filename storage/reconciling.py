@@ -14,7 +14,7 @@ _CASES, _EFFECTS = table(Case), table(Effect)
 
 
 def effects(session: Session) -> Sequence[Effect]:
-    """Every effect that was ever tried or still may be, those of a case in the order in which they are done."""
+    """Every effect that was ever tried or still may be, those of a case in the order in which they were planned."""
     was_tried = or_(col(Effect.state) != "void", col(Effect.attempts) > 0)
     statement = select(Effect).where(was_tried).order_by(col(Effect.case_id), col(Effect.id))
     return session.exec(statement.execution_options(populate_existing=True)).all()

@@ -14,6 +14,7 @@ from core import (
     claims,
     clock,
     doubts,
+    effects,
     errors,
     reconcile,
     record,
@@ -926,6 +927,122 @@ def test_an_undo_that_was_given_up_and_accepted_is_questioned_and_settled_as_don
 
     assert (accepted, questioned, place(made)) == ("completed/apply", "escalated/undo", "rolled_back/undo")
     holds()
+
+
+def test_a_rollback_that_was_accepted_half_way_is_not_called_whole_when_its_undo_is_found_done(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "unknown", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(2):
+        go()
+    both_find(store, made, Finding.NOT_APPLIED)
+    actions.accept(made.case_id, "It may stand.", actor=store.lead)
+    settling.question(made.case_id, "Their list shows it.", actor=store.lead)
+    both_find(store, made, Finding.APPLIED)
+    found = drive.case(made.case_id)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert (found.state, found.step) == ("escalated", "undo")
+    assert found.reason == "Settled: it was applied. 1.00 EUR still stands. " + effects.UNDO_CHOICES
+    assert receiver.sent[-1] == "undo 1"
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_the_last_undo_that_is_applied_leaves_what_was_found_not_undone_to_a_lead(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "unknown", "refused", "unknown", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(2):
+        for _ in range(2):
+            go()
+        both_find(store, made, Finding.APPLIED)
+    settling.question(made.case_id, "Undo 2 is not there.", actor=store.lead)
+    both_find(store, made, Finding.NOT_APPLIED)
+    settling.question(made.case_id, "Undo 1 neither?", actor=store.lead)
+    both_find(store, made, Finding.APPLIED)
+    stands = drive.case(made.case_id)
+    actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    go()
+
+    assert (stands.state, stands.step) == ("escalated", "undo")
+    assert "2.00 EUR still stands" in (stands.reason or "")
+    assert place(made) == "rolled_back/undo"
+    holds()
+
+
+def test_an_undo_that_was_settled_is_open_to_question_when_the_rest_was_accepted(store: Store) -> None:
+    receiver = Receiver("applied", "applied", "unknown", "refused", "refused")
+    made, go = approved(store, receiver)
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    for _ in range(2):
+        go()
+    both_find(store, made, Finding.APPLIED)
+    for _ in range(2):
+        go()
+    actions.accept(made.case_id, "It may stand.", actor=store.lead)
+    settling.question(made.case_id, "Undo 2 is not in their list.", actor=store.lead)
+    questioned = place(made)
+    both_find(store, made, Finding.NOT_APPLIED)
+
+    assert questioned == "escalated/undo"
+    assert "3.00 EUR still stands" in (drive.case(made.case_id).reason or "")
+    holds()
+
+
+class Fixed(Two):
+    """The first effect cannot be undone, the second can."""
+
+    def effects(self, submission: Submission[Ask], values: Give) -> list[Effect]:
+        first, second = super().effects(submission, values)
+        return [replace(first, reversibility=Reversibility.IRREVERSIBLE), second]
+
+
+def test_a_wish_that_cannot_be_done_keeps_nobody_from_settling_a_doubt(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(workflow.loaded(), "two", Fixed())
+    made, go = approved(store, Receiver("unknown", "refused"))
+    go()
+    actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    both_find(store, made, Finding.APPLIED)
+
+    assert place(made) == "completed/apply"
+    assert drive.case(made.case_id).reason == "A rollback was wished for, but this cannot be undone."
+    assert drive.case(made.case_id).rollback_decision is None
+
+
+def test_a_refusal_after_an_answer_that_is_not_sure_is_no_refusal(store: Store) -> None:
+    receiver = Receiver("elsewhere", "refused")  # It redirected, as some do that have done what they were asked.
+    made, go = approved(store, receiver)
+    for _ in range(2):
+        go()
+
+    assert place(made) == "escalated/apply"
+    assert "an earlier try may have been applied" in (drive.case(made.case_id).reason or "")
+    holds()
+
+
+class Much(Receiver):
+    """Holds more than it was asked for."""
+
+    def find(self, *, key: str) -> Receipt | None:
+        return Receipt(key, "T-1", {"amount_minor": 900, "currency": "EUR"})
+
+
+def test_more_than_was_asked_for_is_put_right_at_the_receiver_first(store: Store) -> None:
+    receiver = Much("unknown", "refused")
+    made, go = approved(store, receiver)
+    for _ in range(2):
+        go()
+    how = {"actor": store.lead, "settings": store.settings, "receivers": {"two": receiver}}
+
+    with pytest.raises(errors.ActionError, match=r"9\.00 EUR of 1\.00 EUR.*, which is no part of it\. Put that right"):
+        doubts.settle(made.case_id, Finding.APPLIED, "It is there.", part="9.00", reference="T-1", **how)  # type: ignore[arg-type]
 
 
 def test_what_was_applied_is_settled_anew_after_an_undo_of_it_was_refused(store: Store) -> None:

@@ -53,7 +53,8 @@ def send(receiver: Receiver, **changes: Any) -> Ran:
         **{
             "case_id": uuid4(), "epoch": 3, "attempt_id": uuid4(), "effect_id": uuid4(), "kind": "apply",
             "receiver": "there", "key": KEY, "payload": PAYLOAD, "tries": 10, "earlier_unknown": False,
-            "send_before": now + timedelta(hours=20), "horizon": None, "signed_at": now, **changes,
+            "send_before": now + timedelta(hours=20), "horizon": None, "signed_at": now, "amount_minor": 5_000,
+            "currency": "EUR", **changes,
         }
     )  # fmt: skip
     return executor.send(work, receivers={"there": receiver}, limits=Limits(3, 10, 5, 500), rng=Random(1))

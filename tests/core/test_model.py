@@ -349,7 +349,7 @@ def test_our_key_is_not_kept_when_a_provider_echoes_it(ask: Asks) -> None:
     reply = ask(error(401, "invalid_api_key", message=f"wrong key: {KEY}"))
 
     assert KEY not in repr(reply)
-    assert "[key]" in reply.text
+    assert "[secret]" in reply.text
 
 
 WAITS = [
@@ -800,3 +800,13 @@ def test_the_scripted_server_also_runs_as_a_process_and_takes_new_scripts(monkey
 
     assert (first.kind, first.retry_after, second.kind) == (Kind.TRANSIENT, 2.0, Kind.OK)
     assert [one["model"] for one in seen] == ["gpt-4o", "gpt-4o"]
+
+
+def test_what_a_router_used_before_it_failed_is_booked() -> None:
+    body = b'{"error": {"code": 429}, "usage": {"prompt_tokens": 900, "completion_tokens": 90}}'
+
+    said = provider.reply_of(body, {}, Verdict, now=NOW)
+
+    assert said.kind is Kind.TRANSIENT
+    assert said.usage is not None
+    assert (said.usage.input_total, said.is_free) == (900, False)

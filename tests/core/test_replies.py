@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from core import acting, actions, cases, clock, effects, errors, installation, reconcile, record, settling, verify
+from core import (
+    acting,
+    actions,
+    cases,
+    claims,
+    clock,
+    effects,
+    errors,
+    installation,
+    reconcile,
+    record,
+    settling,
+    verify,
+)
 from core.actions import Verdict
 from core.effects import QUIET
 from core.outcomes import Answer, Receipt
@@ -27,6 +40,7 @@ from tests.core.test_verify import behind_our_back
 from tests.counterparts.mail_server import CERTIFICATE, Fault, MailServer
 
 NORA = "nora@demo.example"
+RESTORED = "UPDATE installation SET restored_at = (SELECT max(created_at) FROM cases)"
 
 
 @dataclass(frozen=True)
@@ -441,7 +455,7 @@ def test_a_mail_server_is_not_held_to_know_what_it_was_given(office: Office) -> 
 
 def test_after_a_restore_a_reply_that_may_have_left_goes_to_people(office: Office) -> None:
     made = office.approved(**decline())
-    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    behind_our_back(lambda session: session.execute(text(RESTORED)))
     reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
     office.go()
 
@@ -452,13 +466,52 @@ def test_after_a_restore_a_reply_that_may_have_left_goes_to_people(office: Offic
 
 def test_after_a_restore_a_reply_behind_money_that_never_left_needs_no_people(office: Office) -> None:
     made = office.approved()
-    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    behind_our_back(lambda session: session.execute(text(RESTORED)))
     report = reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
     office.go()
 
     assert (report.to_send, report.to_people, report.is_restored) == (2, 0, False)
     assert place(made) == "completed/apply applied"
     assert len(office.server.letters) == 1
+    office.holds()
+
+
+def test_a_reply_that_may_have_left_before_a_restore_is_not_given_up_by_a_take_back(office: Office) -> None:
+    made = office.approved()
+    planned = cases.view(made.case_id, actor=office.store.lead).effects
+    office.ledger.apply(drive.sending(planned[0].key, planned[0].payload))
+    behind_our_back(lambda session: session.execute(text(RESTORED)))
+    actions.take_back(made.case_id, actor=office.store.reviewer, settings=office.settings)
+    report = reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
+    office.go()
+    in_doubt = place(made)
+    now = clock.now() + QUIET
+    for lead in (office.store.lead, office.store.other_lead):
+        settling.settle(made.case_id, Finding.APPLIED, "She has it.", actor=lead, now=now)
+    office.go()
+
+    assert report.to_people == 1
+    assert in_doubt == "escalated/apply"
+    assert place(made) == "rolled_back/undo applied"
+    assert len(office.server.letters) == 1  # The correction.
+    office.holds()
+
+
+def test_what_may_have_left_before_a_restore_is_kept_back_until_its_receiver_is_connected(office: Office) -> None:
+    made = office.approved(**decline())
+    behind_our_back(lambda session: session.execute(text(RESTORED)))
+    receivers = installation.receivers(office.settings)
+    report = reconcile.run(settings=office.settings, receivers={"ledger": receivers["ledger"]})
+    late = claims.claim(
+        holder="x", lane="mail", limit=1, settings=office.settings, now=clock.now(), too_late=True
+    )  # Whatever stops the lane.
+    claims.give_back([(one.case_id, one.epoch) for one in late], settings=office.settings, now=clock.now(), holder="x")
+    office.go()
+
+    assert not report.is_restored
+    assert len(late) == 1
+    assert place(made) == "escalated/apply"
+    assert office.server.letters == []
     office.holds()
 
 
@@ -482,7 +535,7 @@ def test_after_a_restore_a_reply_waits_for_what_is_said_of_the_money(
     drive.until_idle(office.settings)
     actions.decide(other.case_id, Verdict.APPROVE, actor=office.store.reviewer, settings=office.settings)
     office.approved()
-    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    behind_our_back(lambda session: session.execute(text(RESTORED)))
     receivers: dict[str, Receiver] = {"ledger": asked(office.ledger), "mail": Mail(office.settings)}
 
     report = reconcile.run(settings=office.settings, receivers=receivers)
@@ -494,7 +547,7 @@ def test_after_a_restore_a_reply_behind_money_that_is_there_goes_to_people(offic
     made = office.approved()
     planned = cases.view(made.case_id, actor=office.store.lead).effects
     office.ledger.apply(drive.sending(planned[0].key, planned[0].payload))
-    behind_our_back(lambda session: session.execute(text("UPDATE installation SET restored_at = created_at")))
+    behind_our_back(lambda session: session.execute(text(RESTORED)))
     report = reconcile.run(settings=office.settings, receivers=installation.receivers(office.settings))
     office.go()
 
