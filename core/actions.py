@@ -297,7 +297,7 @@ def take_back(
 
     def act(a: Acting) -> str:
         if why := effects.why_open(a.session, a.case):
-            _wish(a, "The approval was taken back while the effect was leaving.")
+            _wish(a, "The approval was taken back before it was known what had arrived.")
             return f"{why} As soon as it is, it is taken back or rolled back."
         if effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
             decision = a.enter("roll_back", "The approval was taken back after a part of it was applied.")

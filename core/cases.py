@@ -41,6 +41,7 @@ class View:
     effects: Sequence[Effect]
     receipts: dict[UUID, Receipt]
     events: Sequence[Event]
+    restores: Sequence[Event]  # Of the installation: a backup brought back, and receivers asked after it.
     names: dict[UUID, str]
     similar: tuple[int, ...]
 
@@ -119,6 +120,7 @@ def view(case_id: UUID, *, actor: Who | None) -> View:
             effects=effect_rows.of_case(session, case_id=case_id),
             receipts=effect_rows.receipts_of_case(session, case_id=case_id),
             events=seen,
+            restores=events.of_installation(session, kinds=("restored", "reconciled"), since=case.created_at),
             names=people.names(session, ids=list(ids)),
             similar=_similar(session, case),
         )

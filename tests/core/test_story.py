@@ -137,6 +137,18 @@ def test_a_worker_that_was_killed_while_a_model_was_asked_has_applied_nothing(sq
     assert "may have been applied" not in text(sqlite_store, made.case_id)
 
 
+def test_what_a_look_up_found_after_the_answer_was_lost_is_said_to_be_found(sqlite_store: Store) -> None:
+    case_id = approved(sqlite_store)
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    ledger = Ledger(sqlite_store.settings.ledger_store_url)
+
+    drive.step(settings, receivers={"ledger": drive.Scripted(ledger, "apply and lose the answer")})
+
+    (line,) = [one for one in told(sqlite_store, case_id) if one.words == story.WORDS["applied"]]
+    assert line.beneath == ("It was found at the receiver by its key.",)
+    assert "Attempt 2 · effect · found at the receiver · " in text(sqlite_store, case_id)
+
+
 def test_a_key_with_other_contents_says_what_to_compare_and_that_the_lane_is_paused(sqlite_store: Store) -> None:
     case_id = approved(sqlite_store)
     ledger = Ledger(sqlite_store.settings.ledger_store_url)
