@@ -122,7 +122,7 @@ def told(seen: View, settings: Settings, *, when: When = clock.exact) -> list[Li
             lines += _waited(seen, event, stops, known, when)
         if event.kind not in HIDDEN:
             lines.append(_line(seen, event, settings))
-    return [*lines, *_waits(seen, settings, when)]
+    return [*lines, *_waits(seen, settings, when), *_waits_for_receivers(seen, when)]
 
 
 def attempt_in_short(attempt: Attempt) -> str:
@@ -156,7 +156,7 @@ def _took(attempt: Attempt) -> str:
 def _restores(seen: View) -> list[Event]:
     """When a backup was brought back in this case's life: a case that had ended before, and stayed so, says nothing."""
     case, last = seen.case, seen.events[-1].seq if seen.events else 0
-    brought = [one for one in seen.restores if one.kind == "restored"]
+    brought = [one for one in seen.restores if one.kind == "restored" and one.at >= case.created_at]
     return [one for one in brought if case.state not in ENDED or one.seq < last]
 
 
@@ -238,6 +238,19 @@ def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
         beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{lane.next_try(when)}")
     words = f"{'Waits' if due <= now else 'Will wait'}: the lane to {naming.called(case.lane)} is {how}"
     yield Line(min(now, max(due, lane.since or due)), words, "Countersign", "system", tuple(beneath))
+
+
+def _waits_for_receivers(seen: View, when: When) -> Iterator[Line]:
+    """That nothing of this case is sent now because a backup was brought back."""
+    case, now = seen.case, clock.now()
+    if seen.restored_at is None or case.step not in (Step.APPLY, Step.UNDO):
+        return
+    if case.state not in (State.PENDING, State.RETRYING):
+        return
+    due = case.due_at or case.since
+    words = f"{'Waits' if due <= now else 'Will wait'}: the receivers were not asked yet what they hold"
+    beneath = installation.restored_in_words(seen.restored_at, when)
+    yield Line(min(now, max(due, seen.restored_at)), words, "Countersign", "system", (beneath,))
 
 
 # --- One event --------------------------------------------------------------------------------------------------------

@@ -63,9 +63,9 @@ def latest(session: Session, *, kind: str, limit: int) -> Sequence[Event]:
     return session.exec(newest.limit(limit)).all()
 
 
-def of_installation(session: Session, *, kinds: Collection[str], since: datetime) -> Sequence[Event]:
-    """The events of these kinds since then that belong to no case, oldest first."""
-    told = select(Event).where(col(Event.kind).in_(kinds), col(Event.at) >= since, col(Event.case_id).is_(None))
+def of_installation(session: Session, *, kinds: Collection[str]) -> Sequence[Event]:
+    """The events of these kinds that belong to no case, oldest first; of kinds that there are few of."""
+    told = select(Event).where(col(Event.kind).in_(kinds), col(Event.case_id).is_(None))
     return session.exec(told.order_by(col(Event.seq))).all()
 
 

@@ -463,6 +463,28 @@ def test_a_restore_and_what_was_taken_over_after_it_can_be_understood_from_the_c
     assert brought_back(waiting(restored, "d")[0]) == []
 
 
+def test_in_restored_mode_the_story_of_what_would_be_sent_ends_with_what_it_waits_for(
+    store: Store, tmp_path: Path, bring_back: Restore
+) -> None:
+    reviewed, due, held = waiting(store, "a", "b", "c")
+    approve(store, due)
+    approve(store, held, hold=600)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+
+    def last(case_id: UUID) -> story.Line:
+        return story.told(cases.view(case_id, actor=None), restored.settings)[-1]
+
+    in_the_mode = {one: last(one) for one in (due, held, reviewed)}
+    run(restored)
+
+    assert in_the_mode[due].words == "Waits: the receivers were not asked yet what they hold"
+    assert "`countersign reconcile` does too, and says which did not answer." in in_the_mode[due].beneath[0]
+    assert in_the_mode[held].words == "Will wait: the receivers were not asked yet what they hold"
+    assert in_the_mode[reviewed].words == "A backup was brought back"
+    assert {last(one).words for one in (due, held, reviewed)} == {"A backup was brought back"}
+
+
 def test_a_difference_is_written_on_its_case_once_and_shown(store: Store, tmp_path: Path, bring_back: Restore) -> None:
     [case_id] = waiting(store, "a")
     back_up(store, tmp_path)
