@@ -69,7 +69,7 @@ def doubt_list(as_json: Json = False) -> None:
         if as_json:
             print_json([one.as_json() for one in found])
         elif not found:
-            print("Of every effect that was sent it is known what became of it.")
+            print("Of every effect that was sent it is known what became of it, or a worker is sending it now.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {clock.exact(one.since)}  {one.amount}")
             print(f"    {one.reason}")
