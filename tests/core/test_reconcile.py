@@ -463,6 +463,20 @@ def test_a_restore_and_what_was_taken_over_after_it_can_be_understood_from_the_c
     assert brought_back(waiting(restored, "d")[0]) == []
 
 
+def test_in_restored_mode_nothing_is_said_to_leave_now(store: Store, tmp_path: Path, bring_back: Restore) -> None:
+    reviewed, done = waiting(store, "a", "b")
+    approve(store, done)
+    drive.until_idle(store.settings)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+
+    said = actions.decide(reviewed, Verdict.APPROVE, actor=restored.reviewer, settings=restored.settings).message
+    undone = actions.roll_back(done, "Wrong.", actor=restored.lead).message
+
+    waits = "It waits until the receivers were asked what they hold, because a backup was brought back."
+    assert (said, undone) == (f"Approved. {waits}", f"The rollback is ordered. {waits}")
+
+
 def test_in_restored_mode_the_story_of_what_would_be_sent_ends_with_what_it_waits_for(
     store: Store, tmp_path: Path, bring_back: Restore
 ) -> None:
