@@ -397,7 +397,8 @@ def test_what_stands_is_rolled_back_at_once_while_the_rest_cannot_leave(store: S
     go()
 
     assert waited == "retrying/apply"
-    assert done.message.startswith("The rollback is on its way")
+    shut = "The rollback is ordered. It waits: the lane to the receiver two is stopped."  # Where the word stopped it.
+    assert done.message.startswith(("The rollback is on its way", shut))
     assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
     assert place(made) == "rolled_back/undo"
     holds()
