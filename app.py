@@ -190,6 +190,8 @@ def _readiness() -> tuple[dict[str, Any], list[str]]:
             reasons.append(f"the database has schema {found}, this program needs {wanted}")
         restored = installation.restored_at()
         body["restored_at"] = restored.isoformat() if restored else None  # Set: nothing is sent yet; no reason for 503.
+        if restored:
+            body["restored"] = installation.restored_in_words(restored)
     except Exception as error:
         body["database"] = "away"
         reasons.append(str(error) if isinstance(error, database.StoreError) else "the database does not answer")

@@ -18,14 +18,14 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 from uuid_utils.compat import uuid7
 
-from core import acting, audit, effects, errors, lifecycle, moves, subject, workflow
+from core import acting, audit, effects, errors, lifecycle, moves, naming, standing, subject, workflow
 from core.acting import LONGEST_ANSWER, LONGEST_NOTE, Acting, Done
 from core.lifecycle import Outcome, Place, State, Step, Verb
 from core.moves import Actor, Move, Note, place_of
 from core.permissions import Act, Who
 from core.settings import Settings
 from core.workflow import Flag, Mark, To
-from storage import cases
+from storage import cases, installations
 from storage import effects as effect_rows
 from storage.tables import Answer, Case, Decision, Effect, Proposal
 
@@ -213,6 +213,8 @@ def _tells_only(wanted: Sequence[workflow.Effect]) -> bool:
 
 
 def _leaves(d: _Deciding) -> str:
+    if waits := _waits(d.acting):
+        return waits
     if d.settings.hold_seconds:
         unit = "second" if d.settings.hold_seconds == 1 else "seconds"
         return f"It leaves in {d.settings.hold_seconds:g} {unit}; until then it can be taken back."
@@ -302,7 +304,7 @@ def take_back(
 
     def act(a: Acting) -> str:
         if why := effects.why_open(a.session, a.case):
-            _wish(a, "The approval was taken back while the effect was leaving.")
+            _wish(a, "The approval was taken back before it was known what had arrived.")
             return f"{why} As soon as it is, it is taken back or rolled back."
         if effects.standing(effect_rows.of_case(a.session, case_id=a.case.id)):
             decision = a.enter("roll_back", "The approval was taken back after a part of it was applied.")
@@ -347,9 +349,10 @@ def retry(
         put = {"due_at": a.now, "lane": following.receiver, "reason": None, "category": None}
         target = lifecycle.PENDING_UNDO if kind == "undo" else lifecycle.PENDING_APPLY
         a.move(Verb.RETRY, target, facts | acting.planned_facts(again), put)
-        if kind == "undo":
-            return "The undo is tried again."
-        return "The effect is tried again, with a new key." if again else "The effect is tried again."
+        done = "The undo is tried again."
+        if kind == "apply":
+            done = "The effect is tried again, with a new key." if again else "The effect is tried again."
+        return f"{done} {_waits(a)}".rstrip()
 
     return acting.act(case_id, Act.RETRY, lifecycle.sources(Verb.RETRY), actor, act, now, version=version)
 
@@ -413,6 +416,8 @@ def roll_back(
             instead = " What was approved can be taken back, so that it is not sent." if is_on_the_way else ""
             raise errors.ActionError(f"Nothing was applied in this case, so there is nothing to roll back.{instead}")
         begin_rollback(a.session, a.case, a.enter("roll_back", reason), now=a.now)
+        if waits := _waits(a):
+            return f"The rollback is ordered. {waits}"
         return "The rollback is on its way; the case says when the receiver confirmed it."
 
     places = (
@@ -494,6 +499,15 @@ def _move_for(
 
 
 # --- What the functions above share --------------------------------------------------------------------------------
+
+
+def _waits(a: Acting) -> str:
+    """What keeps the effects of this case from leaving now that is not its own, as a sentence; empty: nothing does."""
+    here = installations.get(a.session)
+    if here is None or installations.is_restored(here):
+        return "It waits until the receivers were asked what they hold, because a backup was brought back."
+    how = standing.how_shut_in(a.session, a.case.lane)
+    return f"It waits: the lane to {naming.called(a.case.lane)} is {how}." if how else ""
 
 
 def _require_no_doubt(a: Acting) -> None:

@@ -41,6 +41,7 @@ class View:
     effects: Sequence[Effect]
     receipts: dict[UUID, Receipt]
     events: Sequence[Event]
+    restores: Sequence[Event]  # Of the installation: a backup brought back, and receivers asked after it.
     names: dict[UUID, str]
     similar: tuple[int, ...]
 
@@ -53,6 +54,12 @@ class View:
         if event.actor_kind == "person":
             return self.name(UUID(event.actor))
         return {"worker": "worker", "policy": "policy"}.get(event.actor_kind, "Countersign")
+
+    @property
+    def restored_at(self) -> datetime | None:
+        """In restored mode: when the backup was brought back."""
+        last = self.restores[-1] if self.restores else None
+        return last.at if last is not None and last.kind == "restored" else None
 
     @property
     def open_question(self) -> Answer | None:
@@ -119,6 +126,7 @@ def view(case_id: UUID, *, actor: Who | None) -> View:
             effects=effect_rows.of_case(session, case_id=case_id),
             receipts=effect_rows.receipts_of_case(session, case_id=case_id),
             events=seen,
+            restores=events.of_installation(session, kinds=("restored", "reconciled")),
             names=people.names(session, ids=list(ids)),
             similar=_similar(session, case),
         )
@@ -283,6 +291,17 @@ class Overview:
         """How many cases are in these states, whatever the step."""
         wanted = {str(state) for state in states}
         return sum(number for place, number in self.places.items() if place.split("/")[0] in wanted)
+
+    @property
+    def no_worker(self) -> str:
+        """That no worker is heard, since when, and what to start, as sentences; empty where one is."""
+        if not self.worker_missing:
+            return ""
+        since = f"since {clock.exact(self.worker_heard)}" if self.worker_heard else "since the start"
+        return (
+            f"No worker was heard {since}: nothing that is due goes on before one runs. Start `countersign serve` or "
+            "`countersign worker`."
+        )
 
 
 @outage.remembered

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -10,15 +10,16 @@ from sqlmodel import Session
 
 from core import acting, clock, effects, errors, lines, money, moves, naming, outage, reconcile, settling
 from core.acting import Done
+from core.cases import UNHEARD
 from core.lifecycle import Verb
 from core.moves import Note
 from core.outcomes import Receipt
 from core.people import fresh
 from core.permissions import Act, What, Who, may
 from core.receivers import Receiver, Searchable
-from core.settings import Settings
+from core.settings import EFFECT_SECONDS, Settings
 from core.settling import Finding
-from storage import cases, database, events
+from storage import cases, database, events, workers
 from storage import effects as effect_rows
 from storage import people as people_rows
 from storage.tables import Attempt, Case, Effect
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 MOST = 200
 WAS_BEING_SENT = "It was being sent, so it may have been applied."
+LEFT_BEHIND = "It was being sent, and its worker has not said what came of it, so it may have been applied."
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Doubt:
 @outage.remembered
 def listed(actor: Who | None, now: datetime | None = None) -> list[Doubt]:
     """The effects in doubt, the oldest doubt first, and after them those that were sent and are not clear yet; of each
-    at most `MOST` of `count`. `actor` is None on the host's command line; who may not see lanes sees none."""
+    at most `MOST` of `count`; among these are those whose worker fell silent while it sent them. `actor` is None on the
+    host's command line; who may not see lanes sees none."""
     moment = now or clock.now()
     with database.reading() as session:
         if actor is not None and may(fresh(session, actor), Act.SEE_LANES) is not None:
             return []
         found = [*effect_rows.in_doubt(session, limit=MOST), *effect_rows.unclear(session, limit=MOST)]
+        found += _left_behind(session, moment)
         listed = [_doubt(session, effect, case, moment) for effect, case in found]
         return sorted(listed, key=lambda one: (one.state == "sending", one.since))
 
@@ -124,7 +128,7 @@ def _reason(case: Case, own: Sequence[Attempt]) -> str:
     """Why it is not clear whether what is sent again was applied: what came of its last try."""
     last = next((one for one in reversed(own) if one.kind != "open"), None)
     if last is None or not last.reason:
-        return case.reason or ""
+        return case.reason or LEFT_BEHIND
     return f"{last.reason} {WAS_BEING_SENT}" if last.kind == "lost" else last.reason
 
 
@@ -145,10 +149,20 @@ def _first_finding(session: Session, case: Case) -> str:
 
 
 @outage.remembered
-def count() -> int:
+def count(now: datetime | None = None) -> int:
     """How many effects are in doubt, or were sent and are not clear yet."""
     with database.reading() as session:
-        return effect_rows.count_in_doubt(session) + effect_rows.count_unclear(session)
+        sent = effect_rows.count_in_doubt(session) + effect_rows.count_unclear(session)
+        return sent + len(_left_behind(session, now or clock.now()))
+
+
+def _left_behind(session: Session, now: datetime) -> list[tuple[Effect, Case]]:
+    """The effects that a worker was sending which is not heard any more, or that were sent longer ago than any call
+    takes."""
+    silent, too_long = now - UNHEARD, now - timedelta(seconds=EFFECT_SECONDS)
+    heard = workers.heard(session, since=silent)
+    held = effect_rows.under_way(session, since=silent)
+    return [(effect, case) for effect, case, began in held if began <= too_long or case.holder not in heard]
 
 
 def look_up(
@@ -180,7 +194,7 @@ def _look_up(
     with database.reading() as session:
         case = cases.get(session, case_id=case_id)
         who = fresh(session, actor)
-        doubtful = unclear(effect_rows.of_case(session, case_id=case_id), cases.attempts(session, case_id=case_id))
+        doubtful = unclear(effect_rows.of_case(session, case_id=case_id), cases.attempts(session, case_id=case_id), now)
     if case is None:
         raise errors.NotFound("There is no such case, or you may not see it.")
     why_not = may(who, Act.LOOK_UP, What(moves.place_of(case), case.submitted_by))
@@ -289,10 +303,15 @@ def _amount_there(one: Effect, found: Receipt) -> dict[str, str]:
     return {"amount": said, "minor": str(amount), "currency": str(currency)}
 
 
-def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt]) -> list[Effect]:
+def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt], now: datetime | None = None) -> list[Effect]:
     """Those of a case's effects of which nobody knows whether they were applied: in doubt, or sent again after a try
-    that may have been."""
-    unsure = {one.effect_id for one in attempts if may_be_applied([one.kind])}
+    that may have been, or being sent for so long that its worker may have fallen silent."""
+    silent = (now or clock.now()) - UNHEARD
+    unsure = {
+        one.effect_id
+        for one in attempts
+        if may_be_applied([one.kind]) or (one.kind == "open" and one.started_at <= silent)
+    }
     return [one for one in planned if one.state == "in_doubt" or (one.state == "sending" and one.id in unsure)]
 
 

@@ -240,7 +240,7 @@ def _looked_up(work: ToSend, receiver: Receiver | None, answer: outcomes.Answer,
             said = f"It could not be looked up there by its key: {lines.words(error)}. {LOOK_UP}"
         else:
             if found is not None and found.key == work.key and (other := _other_amount(work, found)) is None:
-                answer = outcomes.Answer("applied", receipt=found, detail="found at the receiver by its key")
+                answer = outcomes.Answer("applied", receipt=found, detail=outcomes.FOUND_THERE)
                 return Ran(work, Applied(found), clock.now(), answer=answer)
             if found is None:
                 said = f"Asked for its key, the receiver did not know it; it may still be under way. {LOOK_UP}"

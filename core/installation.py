@@ -1,7 +1,7 @@
 """Opening an installation: the store with its schema, the counters, the identity, the mode, the receivers."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -107,6 +107,15 @@ def restored_at() -> datetime | None:
     with database.reading() as session:
         found = installations.get(session)
     return found.restored_at if found is not None and installations.is_restored(found) else None
+
+
+def restored_in_words(at: datetime, when: Callable[[datetime], str] = clock.exact) -> str:
+    """What restored mode means, for people: since when, and what ends it. `when` says a moment as its reader reads
+    it."""
+    return (
+        f"A backup was brought back at {when(at)}: nothing is sent until the receivers were asked what they "
+        "hold. A worker asks them first; `countersign reconcile` does too, and says which did not answer."
+    )
 
 
 def receivers(settings: Settings) -> Mapping[str, Receiver]:

@@ -16,6 +16,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="model, fallback, or a
 Workflow = Annotated[str, typer.Option("--workflow")]
 
 
+def _begin(as_json: bool) -> None:
+    """What keeps everything from going on: restored mode, and that no worker runs. Beside JSON it goes to stderr."""
+    seen = cases.overview()
+    restored = installation.restored_in_words(seen.restored_at) if seen.restored_at else ""
+    for words in filter(None, (restored, seen.no_worker)):
+        print(words, file=sys.stderr if as_json else sys.stdout)
+
+
 # --- Lanes ------------------------------------------------------------------------------------------------------------
 
 
@@ -24,6 +32,7 @@ def lane_list(as_json: Json = False) -> None:
     """Every lane: open, or what stops it, since when, why, and what to do."""
     with opened() as settings:
         found = standing.of_lanes(settings)
+        _begin(as_json)
         if as_json:
             print_json([one.as_json() for one in found])
         for one in [] if as_json else found:
@@ -56,10 +65,11 @@ def doubt_list(as_json: Json = False) -> None:
     first lead found. Two leads settle one in doubt with `countersign settle`; the others a worker sends again."""
     with opened():
         found, total = doubts.listed(None), doubts.count()
+        _begin(as_json)
         if as_json:
             print_json([one.as_json() for one in found])
         elif not found:
-            print("Of every effect that was sent it is known what became of it.")
+            print("Of every effect that was sent it is known what became of it, or a worker is sending it now.")
         for one in [] if as_json else found:
             print(f"case {one.number}  {one.kind} at {one.receiver} since {clock.exact(one.since)}  {one.amount}")
             if one.reason:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -114,6 +114,8 @@ class Reply:
 
 
 # --- What a receiver answers ----------------------------------------------------------------------------------------
+
+FOUND_THERE: Final = "found at the receiver by its key"  # In the detail of an answer that a look-up brought.
 
 
 @dataclass(frozen=True)

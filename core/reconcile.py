@@ -25,7 +25,7 @@ from core.executor import Ran, ToSend
 from core.figures import counted
 from core.lifecycle import Place, State, Step, Verb
 from core.moves import SYSTEM, Actor, Move, Note
-from core.outcomes import Answer, Applied, Receipt
+from core.outcomes import FOUND_THERE, Answer, Applied, Receipt
 from core.receivers import Listing, Receiver, Searchable
 from core.settings import Settings
 from storage import cases, database, installations, lanes, reconciling
@@ -550,7 +550,7 @@ def take_over(effect_id: UUID, receipt: Receipt, *, settings: Settings, now: dat
 def _take_over(effect_id: UUID, receipt: Receipt, settings: Settings, now: datetime) -> int | None:
     """Record an effect that its receiver holds as applied, the way a worker would. Returns the case's number; None:
     the case has gone on meanwhile, or an earlier effect of it is still to be sent."""
-    answer = Answer("applied", receipt=receipt, detail="It was found at the receiver by its key; nothing was sent.")
+    answer = Answer("applied", receipt=receipt, detail=f"It was {FOUND_THERE}; nothing was sent.")
     try:
         taken = _claim(effect_id, receipt, settings, now)
         if taken is None:

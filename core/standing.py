@@ -279,7 +279,12 @@ def _is_near_day(spent: Mapping[str, int], settings: Settings) -> bool:
 def how_shut(name: str | None) -> str:
     """What this lane is now, stopped or paused; empty while it lets everything out, or is not known."""
     with database.reading() as session:
-        row = lanes.get(session, name=name) if name else None
+        return how_shut_in(session, name)
+
+
+def how_shut_in(session: Session, name: str | None) -> str:
+    """The same, as it is in a transaction."""
+    row = lanes.get(session, name=name) if name else None
     if row is None or (row.stopped_at is None and row.paused_at is None):
         return ""
     return "paused" if row.paused_at is not None else "stopped"

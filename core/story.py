@@ -12,9 +12,10 @@ from typing import Any, Final
 from core import clock, doubts, edits, figures, installation, naming, settling, standing, subject, wording
 from core.cases import View
 from core.lifecycle import State, Step
+from core.outcomes import FOUND_THERE
 from core.settings import FALLBACK, MODEL, Settings
 from core.standing import Stop
-from storage.tables import Attempt, Decision, Effect, Event
+from storage.tables import ENDED, Attempt, Decision, Effect, Event
 
 When = Callable[[datetime], str]
 
@@ -113,12 +114,15 @@ def told(seen: View, settings: Settings, *, when: When = clock.exact) -> list[Li
     """What happened to this case, oldest first, with the times that it waited for a lane; last what it waits for now.
     `when` says a moment as its reader reads it."""
     lines, known, stops = list[Line](), set[Stop](), _stops(seen)
-    for event in seen.events:
+    for event in sorted([*seen.events, *_restores(seen)], key=lambda one: one.seq):
+        if event.case_id is None:
+            lines.append(_restored(seen, event, when))
+            continue
         if event.kind == "claim":
             lines += _waited(seen, event, stops, known, when)
         if event.kind not in HIDDEN:
             lines.append(_line(seen, event, settings))
-    return [*lines, *_waits(seen, settings, when)]
+    return [*lines, *_waits(seen, settings, when), *_waits_for_receivers(seen, when)]
 
 
 def attempt_in_short(attempt: Attempt) -> str:
@@ -129,7 +133,17 @@ def attempt_in_short(attempt: Attempt) -> str:
         ended = f"{ended} while it was sent"
     if attempt.lane == FALLBACK:
         step = f"{step} by the second model ({attempt.model_asked})"
+    if was_found(attempt):
+        ended = "found at the receiver"
+        if attempt.ended_at == attempt.started_at:  # By reconciliation, which had asked before: nothing took any time.
+            return f"Attempt {attempt.n} · {step} · {ended}"
     return f"Attempt {attempt.n} · {step} · {ended} · {_took(attempt)}"
+
+
+def was_found(attempt: Attempt) -> bool:
+    """Whether the attempt ended because a look-up found its effect at the receiver: of one that a receiver's own answer
+    ended as applied, nothing is written there."""
+    return attempt.kind == "applied" and FOUND_THERE in (attempt.error or "")
 
 
 def _took(attempt: Attempt) -> str:
@@ -137,6 +151,29 @@ def _took(attempt: Attempt) -> str:
         return "still running"
     seconds = attempt.seconds
     return figures.span((attempt.ended_at - attempt.started_at).total_seconds() if seconds is None else seconds)
+
+
+# --- A backup brought back --------------------------------------------------------------------------------------------
+
+
+def _restores(seen: View) -> list[Event]:
+    """When a backup was brought back in this case's life: a case that had ended before, and stayed so, says nothing."""
+    case, last = seen.case, seen.events[-1].seq if seen.events else 0
+    brought = [one for one in seen.restores if one.kind == "restored" and one.at >= case.created_at]
+    return [one for one in brought if case.state not in ENDED or one.seq < last]
+
+
+def _restored(seen: View, event: Event, when: When) -> Line:
+    """That a backup was brought back, what that means for this story, and whether the receivers were asked since."""
+    of = datetime.fromisoformat(str(event.data["backup_of"]))
+    asked = next((one for one in seen.restores if one.kind == "reconciled" and one.seq > event.seq), None)
+    beneath = (
+        f"It was made at {when(of)}: what happened after that, until it was brought back, is not in this story.",
+        "The receivers are asked what they hold before anything is sent."
+        if asked is None
+        else f"The receivers were asked what they hold before anything was sent; that was done at {when(asked.at)}.",
+    )
+    return Line(event.at, "A backup was brought back", "Countersign", "system", beneath)
 
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
@@ -205,6 +242,19 @@ def _waits(seen: View, settings: Settings, when: When) -> Iterator[Line]:
         beneath.append(f"The lane is {lane.state} since {when(lane.since)}.{lane.next_try(when)}")
     words = f"{'Waits' if due <= now else 'Will wait'}: the lane to {naming.called(case.lane)} is {how}"
     yield Line(now, words, "Countersign", "system", tuple(beneath))
+
+
+def _waits_for_receivers(seen: View, when: When) -> Iterator[Line]:
+    """That nothing of this case is sent now because a backup was brought back."""
+    case, now = seen.case, clock.now()
+    if seen.restored_at is None or case.step not in (Step.APPLY, Step.UNDO):
+        return
+    if case.state not in (State.PENDING, State.RETRYING):
+        return
+    due = case.due_at or case.since
+    words = f"{'Waits' if due <= now else 'Will wait'}: the receivers were not asked yet what they hold"
+    beneath = installation.restored_in_words(seen.restored_at, when)
+    yield Line(now, words, "Countersign", "system", (beneath,))
 
 
 # --- One event --------------------------------------------------------------------------------------------------------
@@ -296,6 +346,9 @@ def _tried(seen: View, event: Event, attempt: Attempt, settings: Settings) -> It
     if attempt.reason:
         yield attempt.reason
     effect = next((one for one in seen.effects if one.id == attempt.effect_id), None)
+    if was_found(attempt):
+        words = str(attempt.error)
+        yield wording.sentence(words if words.startswith("It ") else f"It was {words}")
     if effect is not None and attempt.kind == "lost":
         yield _lost(event, effect, settings)
     if effect is not None and attempt.kind == "broken":

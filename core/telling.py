@@ -3,8 +3,9 @@ would not be seen is marked."""
 
 from collections.abc import Iterator
 
-from core import clock, evidence, sent, story
+from core import cases, clock, evidence, sent, story
 from core.cases import View
+from core.lifecycle import State
 from core.settings import Settings
 from storage.tables import Effect
 
@@ -18,9 +19,18 @@ def as_text(seen: View, settings: Settings) -> str:
         lines += _beneath(case.reason)
     for line in story.told(seen, settings):
         lines += _told(line)
+    if _is_workers(seen) and (words := cases.overview().no_worker):
+        lines.append(words)
     for one in seen.effects:
         lines += ["", *_effect(seen, one)]
     return "\n".join(lines)
+
+
+def _is_workers(seen: View) -> bool:
+    """Whether it is a worker's turn now."""
+    case = seen.case
+    is_due = case.state in (State.PENDING, State.RETRYING) and (case.due_at or case.since) <= clock.now()
+    return is_due or case.state == State.PROCESSING
 
 
 def _told(line: story.Line) -> Iterator[str]:

@@ -21,7 +21,7 @@ for lane in found_lanes:
 st.subheader("Outcomes in doubt or not clear yet", anchor=False)
 found = doubts.listed(who)
 if not found:
-    st.caption("Of every effect that was sent it is known what became of it.")
+    st.caption("Of every effect that was sent it is known what became of it, or a worker is sending it now.")
 elif len(found) < (total := doubts.count()):
     st.caption(f"{len(found):,} of {total:,}; the others follow when these are settled.")
 for doubt in found:

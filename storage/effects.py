@@ -105,7 +105,10 @@ def count_in_doubt(session: Session) -> int:
 
 
 _MAY_BE_APPLIED = (
-    select(Attempt.id).where(col(Attempt.effect_id) == col(Effect.id), col(Attempt.kind).in_(UNSURE[1:])).exists()
+    select(Attempt.id)
+    .where(col(Attempt.effect_id) == col(Effect.id), col(Attempt.kind).in_(UNSURE[1:]))
+    .correlate(Effect)
+    .exists()
 )
 _UNCLEAR = (
     text(UNSETTLED),
@@ -125,6 +128,26 @@ def unclear(session: Session, *, limit: int) -> Sequence[tuple[Effect, Case]]:
 
 def count_unclear(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Effect, Case).where(*_UNCLEAR)).one()
+
+
+def under_way(session: Session, *, since: datetime) -> Sequence[tuple[Effect, Case, datetime]]:
+    """The effects that a worker has held since then or longer, other than `unclear` ones, each with its case and when
+    the try began, the oldest first. There are no more of them than workers can hold."""
+    statement = (
+        select(Effect, Case, Attempt.started_at)
+        .where(
+            text(UNSETTLED),
+            Effect.state == "sending",
+            col(Effect.case_id) == col(Case.id),
+            Case.state == "processing",
+            col(Attempt.effect_id) == col(Effect.id),
+            Attempt.kind == "open",
+            col(Attempt.started_at) <= since,
+            ~_MAY_BE_APPLIED,
+        )
+        .order_by(col(Attempt.started_at), col(Effect.id))
+    )
+    return session.exec(statement).all()
 
 
 def receipts_of_case(session: Session, *, case_id: UUID) -> dict[UUID, Receipt]:

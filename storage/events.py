@@ -1,6 +1,6 @@
 """Statements over the audit trail and its chain head."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -61,6 +61,12 @@ def latest(session: Session, *, kind: str, limit: int) -> Sequence[Event]:
     """The newest events of one kind, the newest first."""
     newest = select(Event).where(Event.kind == kind).order_by(col(Event.at).desc(), col(Event.seq).desc())
     return session.exec(newest.limit(limit)).all()
+
+
+def of_installation(session: Session, *, kinds: Collection[str]) -> Sequence[Event]:
+    """The events of these kinds that belong to no case, oldest first; of kinds that there are few of."""
+    told = select(Event).where(col(Event.kind).in_(kinds), col(Event.case_id).is_(None))
+    return session.exec(told.order_by(col(Event.seq))).all()
 
 
 def of_lane(session: Session, *, lane: str, kind: str, until: datetime, limit: int) -> Sequence[Event]:

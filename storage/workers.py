@@ -27,6 +27,12 @@ def connected(session: Session, *, since: datetime) -> set[str]:
     return {name for names in session.exec(running).all() for name in names.split()}
 
 
+def heard(session: Session, *, since: datetime) -> set[str]:
+    """The workers that run and were heard since."""
+    running = select(Worker.holder).where(col(Worker.seen_at) > since, col(Worker.stopped_at).is_(None))
+    return set(session.exec(running).all())
+
+
 def latest(session: Session, *, limit: int = 20) -> Sequence[Worker]:
     """The workers heard last, whether they run or stopped."""
     return session.exec(select(Worker).order_by(col(Worker.seen_at).desc()).limit(limit)).all()

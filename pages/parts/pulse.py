@@ -44,7 +44,9 @@ def hold(seen: cases.View, *, who: Who, key: str) -> None:
         left = (due_at - clock.now()).total_seconds() if due_at else 0
         with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"{key}-hold"):
             with st.container(width="stretch", gap=None):
-                if state == "pending" and left > 0:
+                if state != "processing" and seen.restored_at is not None:
+                    st.markdown(":material/block: **Waits: the receivers were not asked yet what they hold**")
+                elif state == "pending" and left > 0:
                     st.markdown(f":material/hourglass_top: **Leaves in {times.span(int(left) + 1)}**")
                 elif state != "processing" and (how := _how_shut(case.lane)):
                     st.markdown(f":material/block: **Waits: the lane to {naming.called(case.lane)} is {how}**")

@@ -64,7 +64,7 @@ def _attempt_facts(attempt: Any) -> list[tuple[str, str]]:
         rows.append(("Request id", attempt.request_id))
     if attempt.category:
         rows.append(("Category", wording.name(attempt.category)))
-    if attempt.error:
+    if attempt.error and not story.was_found(attempt):
         rows.append(("What went wrong", attempt.error))
     return rows
 

@@ -10,6 +10,7 @@ import pytest
 
 from core import (
     actions,
+    admission,
     cases,
     claims,
     clock,
@@ -162,6 +163,25 @@ def test_what_was_applied_in_order_is_undone_in_reverse_and_at_once(
     assert receiver.sent == ["apply 1", "apply 2", *undone]
     assert place(made) == "rolled_back/undo"
     holds()
+
+
+def test_what_cannot_leave_is_said_to_wait_for_its_lane(store: Store) -> None:
+    receiver, waits = Receiver("refused"), "It waits: the lane to the receiver two is paused."
+    made, go = approved(store, receiver)
+    go()
+    admission.pause("two", "Stock-taking", actor=store.lead)
+
+    tried = actions.retry(made.case_id, actor=store.lead, settings=store.settings)
+    assert tried.message == f"The effect is tried again, with a new key. {waits}"
+    actions.take_back(made.case_id, actor=store.reviewer, settings=store.settings)
+    again = actions.decide(made.case_id, Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    assert again.message == f"Approved. {waits}"
+    admission.resume("two", "Done", actor=store.lead)
+    go()
+    admission.pause("two", "Stock-taking", actor=store.lead)
+    back = actions.roll_back(made.case_id, "Wrong.", actor=store.lead)
+    assert back.message == f"The rollback is ordered. {waits}"
+    assert receiver.sent == ["apply 1", "apply 1", "apply 2"]
 
 
 @pytest.mark.parametrize("finding", list(Finding))
@@ -378,7 +398,8 @@ def test_what_stands_is_rolled_back_at_once_while_the_rest_cannot_leave(store: S
     go()
 
     assert waited == "retrying/apply"
-    assert done.message.startswith("The rollback is on its way")
+    shut = "The rollback is ordered. It waits: the lane to the receiver two is stopped."  # Where the word stopped it.
+    assert done.message.startswith(("The rollback is on its way", shut))
     assert receiver.sent == ["apply 1", "apply 2", "undo 1"]
     assert place(made) == "rolled_back/undo"
     holds()

@@ -1,7 +1,7 @@
 """Effects in doubt: listed with what is known, looked up at the receiver, taken over where it holds them."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -9,12 +9,15 @@ from uuid import UUID
 import pytest
 
 from core import acting, actions, cases, clock, doubts, effects, errors, people, reconcile, settling, verify
+from core.cases import UNHEARD
 from core.outcomes import Answer, Receipt
 from core.permissions import Role
 from core.receivers import Receiver, Sending
 from core.receivers.ledger import Ledger
+from core.settings import EFFECT_SECONDS
 from core.settling import Finding
 from core.worker import Worker
+from storage import database, workers
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_admission import Time, time
@@ -129,6 +132,44 @@ def test_nothing_is_concluded_from_not_found(store: Store, receiver: type[drive.
         else "Not looked up: the ledger could not be asked (the line broke)."
     )
     assert len(doubts.listed(store.lead)) == 1
+
+
+def test_what_a_killed_worker_was_sending_is_listed_as_soon_as_the_worker_is_not_heard(store: Store) -> None:
+    case_id, began = left_behind(store)
+    silent = began + UNHEARD + timedelta(seconds=1)
+
+    at_once = (doubts.listed(None, now=began), doubts.count(began))
+    (one,) = doubts.listed(None, now=silent)
+
+    assert at_once == ([], 0)
+    assert (one.case_id, one.state, one.owner, one.last_answer) == (case_id, "sending", "the worker", "")
+    assert one.reason == "It was being sent, and its worker has not said what came of it, so it may have been applied."
+    assert doubts.count(silent) == 1
+    how: Any = {"actor": store.lead, "settings": store.settings, "receivers": {"ledger": own(store)}}
+    assert "does not know the key" in doubts.look_up(case_id, **how, now=silent).message
+    with pytest.raises(errors.ActionError, match="it is known what became of it"):
+        doubts.look_up(case_id, **how, now=began)
+
+
+def test_what_a_worker_that_is_heard_is_sending_is_not_listed_before_it_takes_too_long(store: Store) -> None:
+    _, began = left_behind(store)
+    for seconds, listed in ((EFFECT_SECONDS - 1, 0), (EFFECT_SECONDS, 1)):
+        now = began + timedelta(seconds=seconds)
+        with database.transaction() as session:
+            workers.seen(session, holder=drive.HOLDER, now=now)
+
+        assert (len(doubts.listed(None, now=now)), doubts.count(now)) == (listed, listed)
+
+
+def left_behind(store: Store) -> tuple[UUID, datetime]:
+    """A case that a worker has taken, to send its effect, and when."""
+    made, began = drive.submit(store), clock.now()
+    drive.until_idle(store.settings)
+    actions.decide(made.case_id, actions.Verdict.APPROVE, actor=store.reviewer, settings=store.settings)
+    with database.transaction() as session:
+        workers.enter(session, holder=drive.HOLDER, receivers=["ledger"], now=began)
+    assert drive.claim(store.settings)
+    return made.case_id, clock.now()
 
 
 def test_what_was_sent_and_is_not_clear_yet_is_listed_and_looked_up_before_it_is_sent_again(store: Store) -> None:

@@ -1,6 +1,7 @@
 """The operators' commands: lanes, doubts, prompts; JSON for programs, one clear line for every refusal."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from core import admission, cli, clock, installation, moves, prompts, standing
 from core.breaker import Signal
 from core.outcomes import Category
-from storage import database
+from storage import database, installations, workers
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Forgetful, lose
@@ -115,6 +116,41 @@ def test_a_doubt_is_settled_by_two_leads_and_what_the_receiver_holds_needs_none(
     second = ("settle", str(drive.case(held).number), "applied", "--evidence", "It is there")
     assert "Your finding was not needed" in run(*second, "--as", "lead@test.example")[1]
     assert [drive.case(one).state for one in (lost, held)] == ["escalated", "completed"]
+
+
+@pytest.mark.parametrize("what", ["lane", "doubt"])
+def test_in_restored_mode_the_lists_say_first_that_nothing_is_sent(run, what: str) -> None:  # type: ignore[no-untyped-def]
+    now = clock.now()
+    with database.transaction() as session:
+        installations.begin_restored(session, now=now)
+        workers.enter(session, holder="w:1", receivers=["ledger"], now=now)
+
+    shown = run(what, "list")[1]
+    _, out, err = run(what, "list", "--json")
+
+    begin = f"A backup was brought back at {clock.exact(now)}: nothing is sent until the receivers were asked"
+    assert shown.startswith(begin)
+    assert (isinstance(json.loads(out), list), err.startswith(begin)) == (True, True)
+    with database.transaction() as session:
+        installations.end_restored(session, now=clock.now())
+    assert "A backup" not in run(what, "list")[1]
+
+
+@pytest.mark.parametrize("what", ["lane", "doubt"])
+def test_the_lists_say_that_no_worker_is_heard_since_when_and_what_to_start(run, what: str) -> None:  # type: ignore[no-untyped-def]
+    never = run(what, "list")[1]
+    long_ago = clock.now() - timedelta(minutes=3)
+    with database.transaction() as session:
+        workers.enter(session, holder="w:1", receivers=["ledger"], now=long_ago)
+    _, out, err = run(what, "list", "--json")
+    with database.transaction() as session:
+        workers.seen(session, holder="w:1", now=clock.now())
+
+    assert never.startswith("No worker was heard since the start: ")
+    assert err.startswith(f"No worker was heard since {clock.exact(long_ago)}: ")
+    assert err.endswith("Start `countersign serve` or `countersign worker`.\n")
+    assert isinstance(json.loads(out), list)
+    assert "No worker" not in run(what, "list")[1]
 
 
 def test_a_prompt_is_written_chosen_and_shown(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -24,6 +24,8 @@ from core import (
     moves,
     reconcile,
     settling,
+    story,
+    telling,
     verify,
 )
 from core.actions import Verdict
@@ -383,6 +385,8 @@ def test_in_restored_mode_an_approval_can_not_be_taken_back_as_if_nothing_had_le
     drive.until_idle(restored.settings)
 
     assert done.message.startswith("Whether it left before the backup was brought back is not known yet")
+    [wish] = [one for one in cases.view(case_id, actor=None).decisions if one.verdict == "roll_back"]
+    assert wish.note == "The approval was taken back before it was known what had arrived."
     assert (place(case_id), credits_(restored)) == ("rolled_back/undo", 0)
     assert broken(restored) == {}
 
@@ -443,6 +447,75 @@ def test_what_came_after_the_restore_is_taken_back_at_once_and_sent_without_aski
     assert place(case_id) == "waiting_for_review/review"
     assert (report.to_send, report.to_people) == (1, 0)
     assert (place(other), keyless.paid) == ("completed/apply", 1)
+
+
+def test_a_restore_and_what_was_taken_over_after_it_can_be_understood_from_the_case(
+    store: Store, tmp_path: Path, bring_back: Restore
+) -> None:
+    waits, ended, undone = waiting(store, "a", "b", "c")
+    approve(store, ended, undone)
+    drive.until_idle(store.settings)
+    actions.roll_back(undone, "Wrong.", actor=store.lead)
+    back_up(store, tmp_path)
+    drive.until_idle(store.settings)
+    restored = bring_back(store)
+
+    def told(case_id: UUID) -> list[story.Line]:
+        return story.told(cases.view(case_id, actor=None), restored.settings)
+
+    def brought_back(case_id: UUID) -> list[str]:
+        return [" ".join(one.beneath) for one in told(case_id) if one.words == "A backup was brought back"]
+
+    (before,) = brought_back(waits)
+    run(restored)
+    shown = telling.as_text(cases.view(undone, actor=None), restored.settings)
+
+    assert "what happened after that, until it was brought back, is not in this story." in before
+    assert before.endswith("The receivers are asked what they hold before anything is sent.")
+    assert "The receivers were asked what they hold before anything was sent; that was done at 20" in shown
+    assert "    It was found at the receiver by its key; nothing was sent.\n" in shown
+    assert "    Attempt 3 · undo · found at the receiver\n" in shown
+    assert [one.words for one in told(undone)][-3:] == [
+        "Rollback ordered", "A backup was brought back", "Undone, receipt received"
+    ]  # fmt: skip
+    assert (len(brought_back(waits)), brought_back(ended)) == (1, [])
+    assert brought_back(waiting(restored, "d")[0]) == []
+
+
+def test_in_restored_mode_nothing_is_said_to_leave_now(store: Store, tmp_path: Path, bring_back: Restore) -> None:
+    reviewed, done = waiting(store, "a", "b")
+    approve(store, done)
+    drive.until_idle(store.settings)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+
+    said = actions.decide(reviewed, Verdict.APPROVE, actor=restored.reviewer, settings=restored.settings).message
+    undone = actions.roll_back(done, "Wrong.", actor=restored.lead).message
+
+    waits = "It waits until the receivers were asked what they hold, because a backup was brought back."
+    assert (said, undone) == (f"Approved. {waits}", f"The rollback is ordered. {waits}")
+
+
+def test_in_restored_mode_the_story_of_what_would_be_sent_ends_with_what_it_waits_for(
+    store: Store, tmp_path: Path, bring_back: Restore
+) -> None:
+    reviewed, due, held = waiting(store, "a", "b", "c")
+    approve(store, due)
+    approve(store, held, hold=600)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+
+    def last(case_id: UUID) -> story.Line:
+        return story.told(cases.view(case_id, actor=None), restored.settings)[-1]
+
+    in_the_mode = {one: last(one) for one in (due, held, reviewed)}
+    run(restored)
+
+    assert in_the_mode[due].words == "Waits: the receivers were not asked yet what they hold"
+    assert "`countersign reconcile` does too, and says which did not answer." in in_the_mode[due].beneath[0]
+    assert in_the_mode[held].words == "Will wait: the receivers were not asked yet what they hold"
+    assert in_the_mode[reviewed].words == "A backup was brought back"
+    assert {last(one).words for one in (due, held, reviewed)} == {"A backup was brought back"}
 
 
 def test_a_difference_is_written_on_its_case_once_and_shown(store: Store, tmp_path: Path, bring_back: Restore) -> None:

@@ -1,6 +1,7 @@
 """The story of a case, in the words that its page and the terminal share."""
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,7 @@ from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settings import MODEL, Settings
 from core.story import Line
-from storage import database, lanes
+from storage import database, lanes, workers
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_admission import Time, connected, time
@@ -135,6 +136,46 @@ def test_a_worker_that_was_killed_while_a_model_was_asked_has_applied_nothing(sq
     die(sqlite_store)
 
     assert "may have been applied" not in text(sqlite_store, made.case_id)
+
+
+def test_what_a_look_up_found_after_the_answer_was_lost_is_said_to_be_found(sqlite_store: Store) -> None:
+    case_id = approved(sqlite_store)
+    settings = sqlite_store.settings.model_copy(update={"effect_attempts": 1})
+    ledger = Ledger(sqlite_store.settings.ledger_store_url)
+
+    drive.step(settings, receivers={"ledger": drive.Scripted(ledger, "apply and lose the answer")})
+
+    (line,) = [one for one in told(sqlite_store, case_id) if one.words == story.WORDS["applied"]]
+    assert line.beneath == ("It was found at the receiver by its key.",)
+    assert "Attempt 2 · effect · found at the receiver · " in text(sqlite_store, case_id)
+
+
+def test_the_terminal_says_of_a_case_that_is_a_workers_that_none_is_heard(sqlite_store: Store) -> None:
+    case_id, long_ago = approved(sqlite_store), clock.now() - timedelta(minutes=3)
+    with database.transaction() as session:
+        workers.enter(session, holder=drive.HOLDER, receivers=["ledger"], now=long_ago)
+    says = f"\nNo worker was heard since {clock.exact(long_ago)}: nothing that is due goes on before one runs."
+
+    due = text(sqlite_store, case_id)
+    work = drive.claim(sqlite_store.settings)
+    held = text(sqlite_store, case_id)
+    with database.transaction() as session:
+        workers.seen(session, holder=drive.HOLDER, now=clock.now())
+    heard = text(sqlite_store, case_id)
+
+    assert len(work) == 1
+    assert (says in due, says in held, says in heard) == (True, True, False)
+
+
+def test_the_terminal_says_nothing_of_workers_where_it_is_not_their_turn(sqlite_store: Store) -> None:
+    made = drive.submit(sqlite_store)
+    drive.until_idle(sqlite_store.settings)
+    reviewed = text(sqlite_store, made.case_id)
+    held = sqlite_store.settings.model_copy(update={"hold_seconds": 600})
+    actions.decide(made.case_id, Verdict.APPROVE, actor=sqlite_store.reviewer, settings=held)
+
+    assert "No worker" not in reviewed
+    assert "No worker" not in text(sqlite_store, made.case_id)
 
 
 def test_a_key_with_other_contents_says_what_to_compare_and_that_the_lane_is_paused(sqlite_store: Store) -> None:

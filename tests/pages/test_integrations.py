@@ -20,7 +20,7 @@ def test_all_is_well_and_the_page_says_so(visit: Visit, sqlite_store: Store) -> 
     assert not at.exception
     shown = words(at)
     assert "ledger" in shown
-    assert "Of every effect that was sent it is known what became of it." in shown
+    assert "Of every effect that was sent it is known what became of it, or a worker is sending it now." in shown
     assert "No lane was ever stopped or paused." in shown
 
 

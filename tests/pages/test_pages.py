@@ -17,6 +17,7 @@ from core import (
     effects,
     errors,
     lifecycle,
+    moves,
     outcomes,
     people,
     record,
@@ -32,6 +33,7 @@ from core.receivers import Sending
 from core.receivers.ledger import Ledger
 from core.settling import Finding
 from pages.parts import access, timeline
+from storage import database, installations
 from tests.conftest import Store
 from tests.core import drive
 from tests.core.test_doubts import Away, Deaf, lose
@@ -180,7 +182,7 @@ def test_the_timeline_tells_of_lost_workers_refused_acts_and_deadlines_and_why(
     for line in (
         "Taken back from a worker that fell silent", "The worker stopped before it could record the outcome.",
         "Attempt 1 · proposal · the worker stopped", "Deadline passed, escalated",
-        "The model could not be asked before the case's deadline. Its calls were paused. Decide without it.",
+        "The model could not be asked before the case's deadline. Paused by a person. Decide without it.",
         "An action was refused", "To decide: that was not for this person to do.",
     ):  # fmt: skip
         assert line in shown, line
@@ -343,6 +345,21 @@ def test_what_waits_for_a_lane_is_not_said_to_leave(
 
     assert "Waits: the lane to the ledger is paused" in shown
     assert "Paused by Lead: Stock-taking. A lead resumes it." in shown.split("What happened")[-1]
+    assert "Leaving now" not in shown
+
+
+def test_what_waits_for_the_receivers_after_a_restore_is_not_said_to_leave(
+    visit: Visit, sqlite_store: Store, approved: Callable[..., int]
+) -> None:
+    number, now = approved(), clock.now()
+    with database.transaction() as session:
+        installations.begin_restored(session, now=now)
+        moves.note(session, [moves.Note("restored", moves.SYSTEM, facts={"backup_of": now.isoformat()})], now=now)
+
+    shown = words(visit("case", sqlite_store.reviewer, case=number))
+
+    assert "Waits: the receivers were not asked yet what they hold" in shown.split("What happened")[0]
+    assert "Waits: the receivers were not asked yet what they hold" in shown.split("What happened")[-1]
     assert "Leaving now" not in shown
 
 

@@ -32,4 +32,7 @@ def test_readyz_says_it(sqlite_store: Store) -> None:
     with database.transaction() as session:
         installations.begin_restored(session, now=now)
 
-    assert client.get("/readyz").json()["restored_at"] == now.isoformat()
+    said = client.get("/readyz").json()
+    assert said["restored_at"] == now.isoformat()
+    assert said["restored"].startswith(f"A backup was brought back at {clock.exact(now)}: {SAYS}")
+    assert not any("backup" in one for one in said["reasons"])
