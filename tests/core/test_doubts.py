@@ -142,7 +142,7 @@ def test_what_a_killed_worker_was_sending_is_listed_as_soon_as_the_worker_is_not
     (one,) = doubts.listed(None, now=silent)
 
     assert at_once == ([], 0)
-    assert (one.case_id, one.state, one.owner, one.last_answer) == (case_id, "sending", "the worker", "")
+    assert (one.case_id, one.state, one.owner, one.last_answer[:8]) == (case_id, "sending", "the worker", "none yet")
     assert one.reason == "It was being sent, and its worker has not said what came of it, so it may have been applied."
     assert doubts.count(silent) == 1
     how: Any = {"actor": store.lead, "settings": store.settings, "receivers": {"ledger": own(store)}}
