@@ -263,7 +263,7 @@ def test_an_approval_taken_back_while_it_leaves_is_undone_and_otherwise_never_le
         elif "Taken back: nothing was applied." in str(taken_back):
             outcome, expected = "taken back", ("waiting_for_review", [])
         else:
-            assert "It will be rolled back" in str(taken_back)
+            assert "As soon as it is, it is taken back or rolled back." in str(taken_back)
             outcome, expected = "will be undone", ("rolled_back", ["undo", "apply"])
         outcomes[outcome] += 1
         assert (state, held) == expected

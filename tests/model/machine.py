@@ -494,6 +494,7 @@ class Machine(RuleBasedStateMachine):
     def _work_quietly(self) -> None:
         self._resume_lanes()
         self._wait_until_due()
+        claims.expire(settings=self.settings, now=self._time())  # What is late is not asked for any more.
         taken = self._take(HOLDERS[0], limit=10)
         for one in taken:
             self._run(one, "refunds" if isinstance(one.work, ToPropose) else "apply")
