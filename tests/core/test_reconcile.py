@@ -19,6 +19,7 @@ from core import (
     cases,
     claims,
     clock,
+    effects,
     errors,
     installation,
     moves,
@@ -351,6 +352,42 @@ def test_an_approval_that_comes_while_the_receivers_are_compared_waits_and_sees_
     approval.join(20)
 
     assert cases.view(case_id, actor=restored.lead).effects[0].revision == 3
+
+
+def test_a_take_back_that_races_the_end_of_the_mode_is_seen_by_it_and_nothing_leaves(
+    store: Store, tmp_path: Path, bring_back: Restore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [case_id] = waiting(store, "a")
+    approve(store, case_id)
+    back_up(store, tmp_path)
+    restored = bring_back(store)
+    asked, may_go_on, reports = threading.Event(), threading.Event(), list[reconcile.Report]()
+    why_open = effects.why_open
+
+    def slowly(*args: Any) -> str:
+        why = why_open(*args)
+        asked.set()
+        assert may_go_on.wait(20)
+        return why
+
+    monkeypatch.setattr(effects, "why_open", slowly)
+    how = {"actor": restored.reviewer, "settings": restored.settings}
+    taking_back = threading.Thread(target=actions.take_back, args=(case_id,), kwargs=how)
+    ending = threading.Thread(target=lambda: reports.append(run(restored)))
+    taking_back.start()
+    assert asked.wait(20)
+    ending.start()
+    ending.join(0.5)
+    assert ending.is_alive(), "the mode ended while somebody decided on it"
+    may_go_on.set()
+    taking_back.join(20)
+    ending.join(20)
+    drive.until_idle(restored.settings)
+
+    assert [one.is_restored for one in reports] == [False]
+    assert place(case_id) == "waiting_for_review/review"
+    assert ledger(restored).transfers() == []
+    assert broken(restored) == {}
 
 
 def test_an_approval_of_other_values_than_were_paid_goes_to_people(
