@@ -317,7 +317,7 @@ def unclear(planned: Sequence[Effect], attempts: Sequence[Attempt], now: datetim
 
 def may_be_applied(tries: Sequence[str]) -> bool:
     """Whether one of these tries, by their kinds, has ended and may have been applied."""
-    return any(kind in effect_rows.UNSURE and kind != "open" for kind in tries)
+    return any(kind in effect_rows.ENDED_UNSURE for kind in tries)
 
 
 def can_be_asked(receiver: str, receivers: Mapping[str, Receiver]) -> bool:

@@ -11,9 +11,10 @@ from sqlmodel import Session, col, func, select
 from storage.tables import UNSETTLED, Attempt, Case, Effect, Receipt, table
 
 NOTHING_DONE = ("not_sent", "misconfigured", "held")  # Kinds of attempt that did nothing, as far as can be said.
-# Kinds of attempt that may have been applied without our knowing. "applied" (or a part of it) on an effect that is
-# still to be sent was written by a late worker: nobody believed it yet.
-UNSURE = ("open", "unknown", "lost", "pending", "partial", "applied")
+# Kinds of attempt that ended and may have been applied without our knowing. "applied" (or a part of it) on an effect
+# that is still to be sent was written by a late worker: nobody believed it yet.
+ENDED_UNSURE = ("unknown", "lost", "pending", "partial", "applied")
+UNSURE = ("open", *ENDED_UNSURE)
 
 _EFFECTS, _RECEIPTS = table(Effect), table(Receipt)
 _REVISION = select(func.max(Effect.revision)).where(
@@ -106,7 +107,7 @@ def count_in_doubt(session: Session) -> int:
 
 _MAY_BE_APPLIED = (
     select(Attempt.id)
-    .where(col(Attempt.effect_id) == col(Effect.id), col(Attempt.kind).in_(UNSURE[1:]))
+    .where(col(Attempt.effect_id) == col(Effect.id), col(Attempt.kind).in_(ENDED_UNSURE))
     .correlate(Effect)
     .exists()
 )
